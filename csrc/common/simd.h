@@ -1,0 +1,50 @@
+#pragma once
+// CPU kernels live in <op>_cpu.cpp, which is compiled once per instruction set with PYACTION_SIMD_LEVEL set to
+// the namespace it fills: pyaction::baseline, pyaction::avx2, pyaction::avx512. Each fills one table of
+// function pointers; the host code picks a table at run time with select_simd().
+//
+// Such a file includes no standard header that holds inline functions: the linker would keep one copy of them,
+// perhaps the AVX-512 one, for every caller (tests/test_native.py looks for such symbols).
+
+namespace pyaction {
+
+enum class SimdLevel { kBaseline, kAvx2, kAvx512 };
+
+// The best level that this build and this CPU share, or a lower one named by PYACTION_SIMD. Read once.
+SimdLevel simd_level();
+
+// "baseline", "avx2" or "avx512".
+const char* simd_level_name(SimdLevel level);
+
+template <typename Kernels>
+const Kernels& select_simd(const Kernels& baseline, const Kernels& avx2, const Kernels& avx512) {
+  const SimdLevel level = simd_level();
+  return level == SimdLevel::kAvx512 ? avx512 : level == SimdLevel::kAvx2 ? avx2 : baseline;
+}
+
+} // namespace pyaction
+
+#if defined(__x86_64__)
+// Declares `extern const Type name` in the namespace of every level, and `select_<name>()` which picks one.
+#define PYACTION_SIMD_TABLE(Type, name)                                 \
+  namespace baseline {                                                  \
+  extern const Type name;                                               \
+  }                                                                     \
+  namespace avx2 {                                                      \
+  extern const Type name;                                               \
+  }                                                                     \
+  namespace avx512 {                                                    \
+  extern const Type name;                                               \
+  }                                                                     \
+  static inline const Type& select_##name() {                           \
+    return select_simd<Type>(baseline::name, avx2::name, avx512::name); \
+  }
+#else
+#define PYACTION_SIMD_TABLE(Type, name)       \
+  namespace baseline {                        \
+  extern const Type name;                     \
+  }                                           \
+  static inline const Type& select_##name() { \
+    return baseline::name;                    \
+  }
+#endif

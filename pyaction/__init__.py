@@ -1,0 +1,1 @@
+"""Two-stream action recognition in video, with its own C++ and CUDA kernels."""
