@@ -1,0 +1,45 @@
+"""Argument checks that the ops share: a ValueError or TypeError that says what was expected and what came."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+FLOATING = (torch.float32, torch.float64)
+
+
+def check_tensor(op: str, name: str, value: object, ndim: int, dtypes: Sequence[torch.dtype]) -> None:
+    """Refuses anything but a tensor of `ndim` dimensions and one of `dtypes`, on the CPU or a CUDA device."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{op}: {name} must be a torch.Tensor; got {type(value).__name__}")
+    if value.ndim != ndim:
+        raise ValueError(f"{op}: {name} must have {ndim} dimensions; got shape {list(value.shape)}")
+    if value.dtype not in dtypes:
+        expected = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        raise ValueError(f"{op}: {name} must be {expected}; got {str(value.dtype).removeprefix('torch.')}")
+
+
+def check_alike(op: str, name: str, value: Tensor, other_name: str, other: Tensor) -> None:
+    """Refuses a tensor whose dtype or device differs from that of `other`."""
+    if value.device != other.device:
+        raise ValueError(
+            f"{op}: {name} and {other_name} must be on one device; got {value.device} and {other.device}"
+        )
+    if value.dtype != other.dtype:
+        raise ValueError(
+            f"{op}: {name} and {other_name} must have one dtype; got {str(value.dtype).removeprefix('torch.')} "
+            f"and {str(other.dtype).removeprefix('torch.')}"
+        )
+
+
+def check_shape(op: str, name: str, value: Tensor, expected: Sequence[int], meaning: str) -> None:
+    """Refuses any other shape than `expected`; `meaning` spells it for the message, as '[N, 2, H, W]'."""
+    if list(value.shape) != list(expected):
+        raise ValueError(f"{op}: {name} must be {meaning} = {list(expected)}; got {list(value.shape)}")
+
+
+def check_choice(op: str, name: str, value: str, choices: Sequence[str]) -> None:
+    """Refuses a string that is not one of `choices`."""
+    if value not in choices:
+        expected = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{op}: {name} must be one of {expected}; got {value!r}")

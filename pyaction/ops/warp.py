@@ -1,0 +1,82 @@
+"""Bilinear warping by an optical flow."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pyaction import _native  # noqa: F401  (registers torch.ops.pyaction)
+from pyaction.ops._autograd import register_blocker, register_fake
+from pyaction.ops._checks import FLOATING, check_alike, check_choice, check_shape, check_tensor
+
+
+def warp(image: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = "zeros") -> Tensor:
+    r"""Samples an image where a flow points: the inverse warp of paper 002, equation 1.
+
+    .. math:: \text{output}(x, y) = \text{image}(x + u(x, y),\; y + v(x, y))
+
+    with bilinear interpolation. Warping frame t+1 by the flow from t to t+1 gives an estimate of frame t.
+    Differentiable in both arguments; on CUDA the image's gradient is summed with atomics, so its last bits
+    vary from run to run.
+
+    Args:
+        image: ``(N, C, H, W)``, float32 or float64, any range.
+        flow: ``(N, 2, H, W)``, same dtype and device, in pixels; channel 0 = x (right), channel 1 = y (down).
+        padding: What a sample outside the image sees. ``"zeros"``: zero, blended in over the last pixel.
+            ``"border"``: the nearest edge pixel; the flow then gets no gradient.
+
+    Returns:
+        ``(N, C, H, W)``, the image's dtype. A flow that is NaN gives NaN.
+
+    Raises:
+        ValueError: An argument has the wrong rank, shape, dtype or device.
+
+    Example:
+        >>> image = torch.arange(4.0).view(1, 1, 1, 4)
+        >>> flow = torch.tensor([0.5, 0.0]).view(1, 2, 1, 1).expand(1, 2, 1, 4)
+        >>> warp(image, flow, padding="border")
+        tensor([[[[0.5000, 1.5000, 2.5000, 3.0000]]]])
+    """
+    check_tensor("warp", "image", image, 4, FLOATING)
+    check_tensor("warp", "flow", flow, 4, FLOATING)
+    n, _, h, w = image.shape
+    check_shape("warp", "flow", flow, (n, 2, h, w), "[N, 2, H, W] of the image")
+    check_alike("warp", "flow", flow, "image", image)
+    check_choice("warp", "padding", padding, ("zeros", "border"))
+    return torch.ops.pyaction.warp(image, flow, padding == "border")
+
+
+@register_fake("warp")
+def _(image: Tensor, flow: Tensor, border: bool) -> Tensor:
+    return image.new_empty(image.shape)
+
+
+@register_fake("warp_grad_flow")
+def _(grad: Tensor, image: Tensor, flow: Tensor, border: bool) -> Tensor:
+    return flow.new_empty(flow.shape)
+
+
+@register_fake("warp_grad_image")
+def _(grad: Tensor, flow: Tensor, border: bool) -> Tensor:
+    return grad.new_empty(grad.shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:
+    image, flow, ctx.border = inputs
+    # The image is needed for the flow's gradient only.
+    ctx.save_for_backward(image if ctx.needs_input_grad[1] else None, flow)
+
+
+def _grad(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    image, flow = ctx.saved_tensors
+    grad_image = grad_flow = None
+    if ctx.needs_input_grad[0]:
+        grad_image = torch.ops.pyaction.warp_grad_image(grad, flow, ctx.border)
+    if ctx.needs_input_grad[1]:
+        grad_flow = torch.ops.pyaction.warp_grad_flow(grad, image, flow, ctx.border)
+    return grad_image, grad_flow, None
+
+
+torch.library.register_autograd("pyaction::warp", _grad, setup_context=_setup_context)
+register_blocker("warp_grad_flow", "cannot be differentiated twice")
+register_blocker("warp_grad_image", "cannot be differentiated twice")
