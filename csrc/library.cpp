@@ -7,7 +7,7 @@ STABLE_TORCH_LIBRARY(pyaction, m) {
   m.def(
       "tvl1_flow(Tensor frame0, Tensor frame1, Tensor? initial_flow, float tau, float attachment, float theta, "
       "int scales, float scale_step, int warps, int outer_iterations, int inner_iterations, float epsilon, "
-      "int median_size) -> Tensor");
+      "int median_size, bool opencv_rounding) -> Tensor");
 
   // Bilinear warping: image [N, C, H, W], flow [N, 2, H, W] -> [N, C, H, W]                       warp/warp.h
   m.def("warp(Tensor image, Tensor flow, bool border) -> Tensor");

@@ -1,17 +1,7 @@
 #pragma once
-#include <math.h>
-
-#include "common/host_device.h"
+#include "common/elementary.h"
 
 namespace pyaction {
-
-HOST_DEVICE float floor_of(float value) {
-  return floorf(value);
-}
-
-HOST_DEVICE double floor_of(double value) {
-  return floor(value);
-}
 
 // The two neighbours of a coordinate along one axis. Both indices are always inside the image; a neighbour that
 // the padding turns into zero has weight zero.
