@@ -1,0 +1,307 @@
+"""Reading: what comes out of a file is exactly what is in it, or an error that says what is wrong."""
+
+import os
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+from video.numbered_video import COUNT, HEIGHT, WIDTH, encode, number_in, numbered_picture
+
+from pyaction import video
+from pyaction.video import pyav_reader
+from pyaction.video.frame_index import FrameIndex
+
+
+def sequential(path, **options):
+    with video.open(path, **options) as reader:
+        return torch.stack(list(reader))
+
+
+# ---------------------------------------------------------------------- frames
+
+
+def test_every_frame_in_order(path):
+    with video.open(path) as reader:
+        numbers = [number_in(frame) for frame in reader]
+        assert numbers == list(range(COUNT))
+        assert [number_in(frame) for frame in reader] == numbers  # again, from the start
+        assert len(reader) == COUNT
+        assert reader.size == (HEIGHT, WIDTH)
+        assert reader.fps == 25
+
+
+def test_frame_layout(path):
+    with video.open(path) as reader:
+        frame = next(iter(reader))
+    assert frame.dtype == torch.uint8
+    assert frame.shape == (3, HEIGHT, WIDTH)
+    assert frame.is_contiguous()
+
+
+def test_indices_are_exact(path):
+    every = sequential(path)
+    generator = torch.Generator().manual_seed(7)
+    with video.open(path) as reader:
+        # One at a time, so that each of them seeks.
+        for number in torch.randperm(COUNT, generator=generator).tolist():
+            assert torch.equal(reader.frames([number])[0], every[number]), number
+        indices = [30, 3, 3, -1, 44, 0, 17, -45]
+        assert torch.equal(reader.frames(indices), every[indices])
+        assert torch.equal(reader.frames(torch.tensor(indices)), every[indices])
+        assert torch.equal(reader.frames(range(10, 30, 3)), every[10:30:3])
+        assert torch.equal(reader.frames(), every)
+        assert torch.equal(reader.frames([5]), every[5:6])  # and iterating has not moved anything
+
+
+def test_seeking_is_used(folder, monkeypatch):
+    """Without this, decoding every file from its start would pass the tests above."""
+    seeks = []
+    seek = pyav_reader._Pass.seek
+    monkeypatch.setattr(pyav_reader._Pass, "seek", lambda self, pts: (seeks.append(pts), seek(self, pts)))
+    with video.open(folder / "h264_b_frames.mp4") as reader:
+        len(reader)
+        reader.frames([40, 2])
+        assert len(seeks) == 1
+        assert reader._seeking_is_exact
+
+
+def test_a_wrong_landing_is_noticed(folder, monkeypatch):
+    """A container that seeks to a wrong place costs time, never a wrong frame."""
+    path = folder / "mpeg4.avi"
+    every = sequential(path)
+    seek = pyav_reader._Pass.seek
+    monkeypatch.setattr(pyav_reader._Pass, "seek", lambda self, pts: seek(self, pts + 12))
+    with video.open(path) as reader:
+        for number in (20, 44, 13, 0, 30):
+            assert torch.equal(reader.frames([number])[0], every[number])
+
+
+def test_a_picture_with_missing_references_is_noticed(folder, monkeypatch):
+    """Decoding from a frame that only looks like a keyframe gives the right times and the wrong pixels."""
+    path = folder / "h264_intra_refresh.ts"
+    every = sequential(path)
+    monkeypatch.setattr(FrameIndex, "keyframe_before", lambda self, number: max(number - 1, 0))
+    with video.open(path) as reader:
+        for number in (20, 44, 13, 0, 30):
+            assert torch.equal(reader.frames([number])[0], every[number])
+
+
+def test_no_indices(path):
+    with video.open(path, color="gray", short_side=32) as reader:
+        assert reader.frames([]).shape == (0, 1, 32, 48)
+
+
+@pytest.mark.parametrize("index", [COUNT, -COUNT - 1])
+def test_index_outside(path, index):
+    with (
+        video.open(path) as reader,
+        pytest.raises(IndexError, match=rf"{path.name} has {COUNT} frames; got index {index}$"),
+    ):
+        reader.frames([1, index])
+
+
+@pytest.mark.parametrize("indices", [[1.0], [[1, 2]], [True, False], 3])
+def test_indices_of_a_wrong_kind(path, indices):
+    with (
+        video.open(path) as reader,
+        pytest.raises(TypeError, match="indices must be a flat list of whole numbers"),
+    ):
+        reader.frames(indices)
+
+
+def test_two_iterators_and_random_access_at_once(path):
+    with video.open(path) as reader:
+        pairs = []
+        for first, second in zip(reader, reader, strict=True):
+            assert torch.equal(first, second)
+            pairs.append(number_in(reader.frames([len(pairs)])[0]))
+        assert pairs == list(range(COUNT))
+
+
+# ---------------------------------------------------------------------- time
+
+
+def test_timestamps_of_a_constant_rate(path):
+    with video.open(path) as reader:
+        times = reader.timestamps
+    assert times.dtype == torch.float64
+    # MPEG program and transport streams do not begin at 0.
+    assert torch.allclose(times - times[0], torch.arange(COUNT, dtype=torch.float64) / 25, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["variable.mp4", "variable.mkv"])
+def test_timestamps_of_a_variable_rate(tmp_path, name):
+    ticks = [0, 40, 50, 200, 210, 1000, 1001, 1500, 1900, 2000]
+    pictures = [numbered_picture(number) for number in range(len(ticks))]
+    encode(tmp_path / name, "libx264", "yuv420p", {"bf": "2"}, pictures, ticks=ticks)
+    with video.open(tmp_path / name) as reader:
+        assert [number_in(frame) for frame in reader.frames([5, 1, 9])] == [5, 1, 9]
+        assert torch.allclose(reader.timestamps, torch.tensor(ticks, dtype=torch.float64) / 1000, atol=1e-3)
+
+
+@pytest.mark.parametrize("pts", [[1, 4, 3, 5, 7, 6], [0, None, 2, 3, 4, 5]], ids=["out of order", "missing"])
+def test_unusable_times_count_as_none(pts):
+    """AVI stores no presentation times: for the B-frames of HMDB51 FFmpeg gives some that go back and forth."""
+    index = FrameIndex(pts=pts)
+    assert index.number_at is None
+    assert index.timestamps(Fraction(1, 30), 30.0).tolist() == [number / 30 for number in range(6)]
+
+
+def test_equal_times_are_kept_but_not_sought():
+    index = FrameIndex(pts=[0, 3, 3, 9])
+    assert index.number_at is None
+    assert index.timestamps(Fraction(1, 30), 30.0).tolist() == [0, 0.1, 0.1, 0.3]
+
+
+def test_a_raw_stream_without_times(tmp_path):
+    path = tmp_path / "raw.h264"
+    encode(path, "libx264", "yuv420p", {"bf": "2", "g": "12"}, [numbered_picture(n) for n in range(20)])
+    with video.open(path) as reader:
+        assert [number_in(frame) for frame in reader.frames([19, 0, 7])] == [19, 0, 7]
+        assert len(reader) == 20
+        assert bool((reader.timestamps.diff() > 0).all())
+
+
+# ---------------------------------------------------------------------- pixels
+
+
+def test_colours_survive(folder):
+    frames = sequential(folder / "mjpeg.avi")
+    expected = torch.from_numpy(numbered_picture(21)).permute(2, 0, 1)
+    # Away from edges, where chroma is shared by 4 pixels.
+    for y, x in ((8, 8), (8, 24), (48, 50), (60, 4)):
+        assert (frames[21, :, y, x].int() - expected[:, y, x].int()).abs().max() <= 8
+
+
+@pytest.mark.parametrize("width", [340, 1080, 66])
+def test_the_right_margin(tmp_path, width):
+    """swscale leaves the last columns of some formats unwritten where the width is no multiple of 16."""
+    picture = np.full((32, width, 3), (200, 120, 40), np.uint8)
+    encode(tmp_path / "plain.mp4", "libx264", "yuv420p", {}, [picture])
+    frame = sequential(tmp_path / "plain.mp4")[0]
+    assert (frame.int() - torch.tensor([200, 120, 40])[:, None, None]).abs().max() <= 4
+
+
+@pytest.mark.parametrize("colorspace", [5, 1], ids=["bt601", "bt709"])
+def test_gray_is_the_luma_of_rgb(tmp_path, colorspace):
+    generator = np.random.default_rng(3)
+    blocks = generator.integers(0, 256, (4, 6, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
+    encode(tmp_path / "v.mp4", "libx264", "yuv420p", {"crf": "5"}, [blocks] * 3, colorspace=colorspace)
+    rgb = sequential(tmp_path / "v.mp4").double()
+    gray = sequential(tmp_path / "v.mp4", color="gray")
+    assert gray.shape == (3, 1, 64, 96)
+    luma = 0.299 * rgb[:, 0] + 0.587 * rgb[:, 1] + 0.114 * rgb[:, 2]
+    assert (gray[:, 0] - luma).abs().max() < 0.6
+    centres = torch.from_numpy(blocks).permute(2, 0, 1)[:, 8::16, 8::16]
+    assert (rgb[1, :, 8::16, 8::16] - centres).abs().max() <= 6  # the tag was followed
+
+
+def test_a_rare_colour_tag(tmp_path):
+    """swscale refuses some; the frames are read as BT.601 then."""
+    encode(tmp_path / "v.mp4", "libx264", "yuv420p", {}, [numbered_picture(9)], colorspace=8)
+    with av.open(str(tmp_path / "v.mp4")) as container, pytest.raises(OSError, match="not supported"):
+        next(container.decode(video=0)).to_ndarray(format="rgb24")
+    frame = sequential(tmp_path / "v.mp4")[0]
+    assert (frame[:, 60, 4].int() - 40).abs().max() <= 4
+
+
+def test_size(path):
+    every = sequential(path)
+    with video.open(path, size=(32, 48)) as reader:
+        assert reader.size == (32, 48)
+        small = reader.frames([44, 7])
+    assert small.shape == (2, 3, 32, 48)
+    assert [number_in(frame) for frame in small] == [44, 7]
+    # Bicubic, widened for shrinking, as torch's with antialias.
+    expected = torch.nn.functional.interpolate(
+        every[[44, 7]].float(), size=(32, 48), mode="bicubic", antialias=True
+    ).clamp(0, 255)
+    assert (small - expected).abs().mean() < 3
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((64, 96), (30, 45)), ((98, 66), (44, 30)), ((50, 50), (30, 30))])
+def test_short_side(tmp_path, shape, expected):
+    encode(tmp_path / "v.mp4", "libx264", "yuv420p", {}, [np.zeros((*shape, 3), np.uint8)])
+    with video.open(tmp_path / "v.mp4", short_side=30) as reader:
+        assert reader.size == expected
+        assert next(iter(reader)).shape[1:] == expected
+
+
+@pytest.mark.skipif(not hasattr(av.VideoStream, "set_display_rotation"), reason="PyAV 18 writes rotations")
+@pytest.mark.parametrize("rotation", [90, -90, 180])
+def test_frames_come_upright(tmp_path, rotation):
+    path = tmp_path / "phone.mp4"
+    picture = np.full((64, 96, 3), 30, np.uint8)
+    picture[:32, :48] = 220
+    encode(path, "libx264", "yuv420p", {}, [picture] * 3, rotation=rotation)
+    capture = cv2.VideoCapture(str(path))  # an independent reader that turns frames as players do
+    expected = torch.from_numpy(capture.read()[1]).permute(2, 0, 1).flip(0)
+    capture.release()
+    with video.open(path) as reader:
+        assert reader.size == tuple(expected.shape[1:])
+        frame = reader.frames([1])[0]
+    assert (frame.int() - expected.int()).abs().max() <= 8
+    with video.open(path, size=(24, 20)) as reader:
+        assert reader.frames().shape == (3, 3, 24, 20)
+
+
+def test_a_size_that_changes(tmp_path):
+    """Two MJPEG streams of different sizes, one after the other in one file."""
+    for name, shape in (("a.mjpeg", (64, 96)), ("b.mjpeg", (32, 48))):
+        picture = cv2.resize(numbered_picture(33), shape[::-1], interpolation=cv2.INTER_AREA)
+        encode(tmp_path / name, "mjpeg", "yuvj420p", {}, [picture] * 2)
+    joined = tmp_path / "joined.mjpeg"
+    joined.write_bytes((tmp_path / "a.mjpeg").read_bytes() + (tmp_path / "b.mjpeg").read_bytes())
+    with video.open(joined) as reader:
+        frames = reader.frames()
+    assert frames.shape == (4, 3, 64, 96)
+    assert [number_in(frame) for frame in frames] == [33] * 4
+
+
+# ---------------------------------------------------------------------- real data sets
+
+DATA = os.environ.get("PYACTION_TEST_DATA")
+
+
+def real_videos():
+    if DATA is None:
+        return []
+    rows = (Path(DATA) / "INDEX.md").read_text()
+    return re.findall(r"^\| (videos/\S+) .*?(\d+) frames decoded", rows, re.MULTILINE)
+
+
+@pytest.mark.skipif(DATA is None, reason="set PYACTION_TEST_DATA to the folder of real videos")
+def test_real_videos():
+    found = real_videos()
+    assert len(found) >= 30
+    for name, expected in found:
+        path = Path(DATA) / name
+        with video.open(path, short_side=64) as reader:
+            count = len(reader)
+            assert count == int(expected), name
+            times = reader.timestamps
+            assert len(times) == count
+            assert bool((times.diff() > 0).all()), name
+            every = reader.frames()
+            indices = torch.randint(-count, count, (9,), generator=torch.Generator().manual_seed(count)).tolist()
+            for index in indices:
+                assert torch.equal(reader.frames([index])[0], every[index]), (name, index)
+
+
+@pytest.mark.skipif(DATA is None, reason="set PYACTION_TEST_DATA to the folder of real videos")
+def test_real_videos_cut(tmp_path):
+    for name, expected in real_videos()[::4]:
+        content = (Path(DATA) / name).read_bytes()
+        path = tmp_path / f"cut{Path(name).suffix}"
+        path.write_bytes(content[: len(content) * 6 // 10])
+        with pytest.raises(video.VideoError, match="is cut short"):
+            video.open(path)
+        if path.suffix != ".mp4":  # these have their index at the end
+            with video.open(path, on_error="stop", short_side=32) as reader:
+                assert 0 < len(reader) < int(expected)
+                assert reader.frames([-1, 0]).shape[0] == 2
