@@ -1,9 +1,12 @@
 #pragma once
-// The one macro of the sources: a function that host and device code both compile.
+// HOST_DEVICE: a function that host and device code both compile.
 // Internal linkage and forced inlining keep it out of the symbol table, so the copy that was compiled for
 // AVX-512 can never be linked into the baseline kernels.
+// UNROLL: the loop that follows has a constant, small number of rounds and indexes registers.
 #ifdef __CUDACC__
+#define UNROLL _Pragma("unroll")
 #define HOST_DEVICE static __host__ __device__ __forceinline__
 #else
+#define UNROLL _Pragma("GCC unroll 32")
 #define HOST_DEVICE static inline __attribute__((always_inline))
 #endif

@@ -37,8 +37,10 @@ struct Vec {
   HOST_DEVICE Native all(float value) {
     return value - Native{};
   }
-  inline __attribute__((always_inline)) Vec(Native native) : lanes(native) {}
-  inline __attribute__((always_inline)) Vec(float value) : lanes(all(value)) {}
+  inline __attribute__((always_inline)) Vec(Native native) : lanes(native) {
+  }
+  inline __attribute__((always_inline)) Vec(float value) : lanes(all(value)) {
+  }
 };
 
 HOST_DEVICE Vec load(const float* address) {

@@ -57,7 +57,8 @@ void solve_batch(const Tvl1Batch& batch, const Tvl1Params& params) {
 
 Tensor tvl1_flow_cpu(const Tensor& frame0, const Tensor& frame1, const std::optional<Tensor>& initial_flow, double tau,
                      double attachment, double theta, int64_t scales, double scale_step, int64_t warps,
-                     int64_t outer_iterations, int64_t inner_iterations, double epsilon, int64_t median_size, bool opencv_rounding) {
+                     int64_t outer_iterations, int64_t inner_iterations, double epsilon, int64_t median_size,
+                     bool opencv_rounding) {
   return tvl1_flow_entry(frame0, frame1, initial_flow,
                          tvl1_params(tau, attachment, theta, scales, scale_step, warps, outer_iterations,
                                      inner_iterations, epsilon, median_size, opencv_rounding),

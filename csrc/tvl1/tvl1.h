@@ -17,16 +17,16 @@
 namespace pyaction {
 
 struct Tvl1Params {
-  double tau; // step of the dual variables, at most 1/4
-  double attachment; // lambda: weight of the data term, for grey levels 0..255
-  double theta; // tightness of the coupling between the two terms
-  int scales; // levels of the pyramid, where the image allows as many
-  double scale_step; // size of a level relative to the next finer one
-  int warps; // per level
+  double tau;           // step of the dual variables, at most 1/4
+  double attachment;    // lambda: weight of the data term, for grey levels 0..255
+  double theta;         // tightness of the coupling between the two terms
+  int scales;           // levels of the pyramid, where the image allows as many
+  double scale_step;    // size of a level relative to the next finer one
+  int warps;            // per level
   int outer_iterations; // per warp
   int inner_iterations; // per outer iteration
-  double epsilon; // stops a warp when the mean squared update is not above epsilon^2; 0: never
-  int median_size; // 1 (none), 3 or 5
+  double epsilon;       // stops a warp when the mean squared update is not above epsilon^2; 0: never
+  int median_size;      // 1 (none), 3 or 5
   bool opencv_rounding; // round every operation as OpenCV 5 does (tvl1_math.h)
 
   float limit() const { // of the data term's step
@@ -52,7 +52,7 @@ struct Tvl1Frame {
 struct Tvl1Pair {
   Tvl1Frame frame0, frame1;
   const float* initial_flow; // [2, H, W], or null
-  float* flow; // [2, H, W], written
+  float* flow;               // [2, H, W], written
   int height, width;
 };
 

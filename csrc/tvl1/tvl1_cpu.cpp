@@ -97,8 +97,9 @@ void filter_flow(Buffers& b, int level, int median_size) {
 }
 
 Solution solution_at(const Buffers& b, int level) {
-  return {plane_at(b, level, b.flow[0]), plane_at(b, level, b.flow[1]), plane_at(b, level, b.dual[0]),
-          plane_at(b, level, b.dual[1]), plane_at(b, level, b.dual[2]), plane_at(b, level, b.dual[3]),
+  return {plane_at(b, level, b.flow[0]), plane_at(b, level, b.flow[1]),
+          plane_at(b, level, b.dual[0]), plane_at(b, level, b.dual[1]),
+          plane_at(b, level, b.dual[2]), plane_at(b, level, b.dual[3]),
           plane_at(b, level, b.change),  b.zero_row + kPad};
 }
 

@@ -142,9 +142,10 @@ class Solver {
       check_cuda(cudaMemsetAsync(b_.flow.source(), 0, sizeof(float) * floats, stream_), "clearing the flow");
       return;
     }
-    check_cuda(cudaMemcpyAsync(b_.flow.source(), batch_.initial_flow->const_data_ptr<float>() + floats / pairs_ * first_,
-                               sizeof(float) * floats, cudaMemcpyDeviceToDevice, stream_),
-               "copy of the initial flow");
+    check_cuda(
+        cudaMemcpyAsync(b_.flow.source(), batch_.initial_flow->const_data_ptr<float>() + floats / pairs_ * first_,
+                        sizeof(float) * floats, cudaMemcpyDeviceToDevice, stream_),
+        "copy of the initial flow");
     const double step = params_.scale_step;
     for (int level = 1; level < b_.levels; ++level) {
       carry_flow(level - 1, level, 1 / step, 1 / step, static_cast<float>(step));
@@ -157,8 +158,8 @@ class Solver {
     launch(texel_kernel, pixel_grid(level, pairs_), kPixelBlock, stream_, b_.frame[1][level], level_at(level),
            b_.texels);
     for (int warp = 0; warp < params_.warps; ++warp) {
-      launch(data_term_kernel, pixel_grid(level, pairs_), kPixelBlock, stream_, b_.frame[0][level], b_.texels,
-             b_.flow.source(), level_at(level), b_.term);
+      launch(params_.opencv_rounding ? data_term_kernel<true> : data_term_kernel<false>, pixel_grid(level, pairs_),
+             kPixelBlock, stream_, b_.frame[0][level], b_.texels, b_.flow.source(), level_at(level), b_.term);
       check_cuda(cudaMemsetAsync(b_.state, kMoving, pairs_, stream_), "clearing the state");
       for (int outer = 0; outer < params_.outer_iterations; ++outer) {
         filter_flow(level);
@@ -198,7 +199,8 @@ class Solver {
       a.changes = measure ? b_.changes : nullptr;
       const dim3 grid(blocks_for(width, kTileWidth - 2 * a.iterations),
                       blocks_for(height, kTileHeight - 2 * a.iterations), static_cast<unsigned>(pairs_));
-      launch(iterate_kernel, grid, dim3(kTileWidth, kTileHeight / kRowsPerThread), stream_, a);
+      launch(params_.opencv_rounding ? iterate_kernel<true> : iterate_kernel<false>, grid,
+             dim3(kTileWidth, kTileHeight / kRowsPerThread), stream_, a);
       b_.flow.flip();
       b_.dual.flip();
       if (measure) {
@@ -228,7 +230,8 @@ void solve_batch(const Tvl1Batch& batch, const Tvl1Params& params) {
 
 Tensor tvl1_flow_cuda(const Tensor& frame0, const Tensor& frame1, const std::optional<Tensor>& initial_flow, double tau,
                       double attachment, double theta, int64_t scales, double scale_step, int64_t warps,
-                      int64_t outer_iterations, int64_t inner_iterations, double epsilon, int64_t median_size, bool opencv_rounding) {
+                      int64_t outer_iterations, int64_t inner_iterations, double epsilon, int64_t median_size,
+                      bool opencv_rounding) {
   const torch::stable::accelerator::DeviceGuard guard(frame0.get_device_index());
   return tvl1_flow_entry(frame0, frame1, initial_flow,
                          tvl1_params(tau, attachment, theta, scales, scale_step, warps, outer_iterations,

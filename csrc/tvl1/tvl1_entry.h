@@ -11,9 +11,9 @@ namespace pyaction {
 
 // The batch as its entry hands it to the device: dense tensors.
 struct Tvl1Batch {
-  Tensor frame0, frame1; // [N, C, H, W]
+  Tensor frame0, frame1;              // [N, C, H, W]
   std::optional<Tensor> initial_flow; // [N, 2, H, W]
-  Tensor flow; // [N, 2, H, W]
+  Tensor flow;                        // [N, 2, H, W]
   FrameType type;
   int64_t batch;
   int channels, height, width;
@@ -28,8 +28,9 @@ inline FrameType frame_type(const Tensor& frame) {
   const ScalarType dtype = frame.scalar_type();
   STD_TORCH_CHECK(dtype == ScalarType::Byte || dtype == ScalarType::Float || dtype == ScalarType::Double,
                   "tvl1_flow: frames must be uint8, float32 or float64");
-  return dtype == ScalarType::Byte ? FrameType::kUint8
-         : dtype == ScalarType::Float ? FrameType::kFloat32 : FrameType::kFloat64;
+  return dtype == ScalarType::Byte    ? FrameType::kUint8
+         : dtype == ScalarType::Float ? FrameType::kFloat32
+                                      : FrameType::kFloat64;
 }
 
 inline void check_params(const Tvl1Params& p) {

@@ -6,7 +6,7 @@
 namespace pyaction {
 
 constexpr int kMaxLevels = 64;
-constexpr int kMinLevelSize = 16; // a coarser level with a shorter side is not made
+constexpr int kMinLevelSize = 16;              // a coarser level with a shorter side is not made
 constexpr float kFlatGradient = 1.1920929e-7f; // squared gradients up to this carry no data term
 
 HOST_DEVICE int level_size(int size, double scale_step) {
@@ -152,19 +152,16 @@ HOST_DEVICE void sort_pair(V& a, V& b) {
 // Moves the smallest of v[first .. last] to v[first] and the largest to v[last].
 template <int first, int last, typename V>
 HOST_DEVICE void extremes_to_ends(V* v) {
-  constexpr int half = (last - first) / 2;
-#pragma GCC unroll 16
-  for (int i = 0; first + i < last - i; ++i) {
+  constexpr int pairs = (last - first + 1) / 2, half = (last - first) / 2;
+  UNROLL
+  for (int i = 0; i < pairs; ++i) {
     sort_pair(v[first + i], v[last - i]);
   }
   // The smallest is now in the first half, the largest in the last; an unpaired middle one is in both.
-#pragma GCC unroll 16
-  for (int i = first + 1; i < first + (last - first + 2) / 2; ++i) {
-    sort_pair(v[first], v[i]);
-  }
-#pragma GCC unroll 16
-  for (int i = last - half; i < last; ++i) {
-    sort_pair(v[i], v[last]);
+  UNROLL
+  for (int i = 1; i <= half; ++i) {
+    sort_pair(v[first], v[first + i]);
+    sort_pair(v[last - i], v[last]);
   }
 }
 
@@ -186,7 +183,7 @@ HOST_DEVICE V forget_extremes(V* v, const Sample& sample) {
 template <int count, typename V, typename Sample>
 HOST_DEVICE V median_of(const Sample& sample) {
   V v[count / 2 + 2];
-#pragma GCC unroll 16
+  UNROLL
   for (int i = 0; i < count / 2 + 2; ++i) {
     v[i] = sample(i);
   }

@@ -10,8 +10,8 @@ namespace {
 struct Solution {
   Plane u1, u2;
   Plane p11, p12, p21, p22; // (p11, p12): dual of u1; (p21, p22): dual of u2
-  Plane change; // squared update of u in the last iteration; written where the stopping rule asks for it
-  const float* zero_row; // stands for the row above the first one
+  Plane change;             // squared update of u in the last iteration; written where the stopping rule asks for it
+  const float* zero_row;    // stands for the row above the first one
 };
 
 // Divergence of the dual variables (px, py) of one component of u.

@@ -60,9 +60,9 @@ void make_texels(const Plane& image, const TexelPlane& texels) {
 
 // What the iterations need of a warp, per pixel.
 struct DataTerm {
-  Plane wx, wy; // warped gradient
+  Plane wx, wy;   // warped gradient
   Plane constant; // warped value - (wx, wy) . u - frame 0
-  Plane norm; // see data_norm
+  Plane norm;     // see data_norm
 };
 
 constexpr int kSampleChunk = 64; // pixels whose weights are held at a time
@@ -79,7 +79,8 @@ void locate(const TexelPlane& texels, const float* u1, const float* u2, int y, i
   for (int i = 0; i < count; ++i) {
     const CubicTap tap_x = cubic_tap(static_cast<float>(first + i) + u1[i], texels.width);
     const CubicTap tap_y = cubic_tap(static_cast<float>(y) + u2[i], texels.height);
-    cubic_weights(tap_x.fraction, chunk.x_weight[0][i], chunk.x_weight[1][i], chunk.x_weight[2][i], chunk.x_weight[3][i]);
+    cubic_weights(tap_x.fraction, chunk.x_weight[0][i], chunk.x_weight[1][i], chunk.x_weight[2][i],
+                  chunk.x_weight[3][i]);
     cubic_weights(tap_y.fraction, chunk.y_weight[0][i], chunk.y_weight[1][i], chunk.y_weight[2][i],
                   chunk.y_weight[3][i]);
     chunk.offset[i] = (tap_y.base - 1) * texels.stride + 4 * (tap_x.base - 1);

@@ -57,11 +57,12 @@ __global__ void resize_kernel(const float* source, Level from, float* target, Le
   const ResizeTap tx = resize_tap(x, x_ratio, from.width), ty = resize_tap(y, y_ratio, from.height);
   const int right = tx.fraction > 0 ? tx.index + 1 : tx.index, below = ty.fraction > 0 ? ty.index + 1 : ty.index;
   source += blockIdx.z * from.plane();
-  const float top_weight = factor * (1.0f - ty.fraction), bottom_weight = factor * ty.fraction;
-  const float left_value =
-      top_weight * source[from.at(tx.index, ty.index)] + bottom_weight * source[from.at(tx.index, below)];
-  const float right_value = top_weight * source[from.at(right, ty.index)] + bottom_weight * source[from.at(right, below)];
-  target[blockIdx.z * to.plane() + to.at(x, y)] = left_value + tx.fraction * (right_value - left_value);
+  const auto along_x = [&](int row) {
+    const float left = source[from.at(tx.index, row)];
+    return fma_of(tx.fraction, source[from.at(right, row)] - left, left);
+  };
+  const float top = along_x(ty.index), bottom = along_x(below);
+  target[blockIdx.z * to.plane() + to.at(x, y)] = factor * fma_of(ty.fraction, bottom - top, top);
 }
 
 // Frame 1 beside its centred differences (half one-sided at the edges): one load per tap when it is sampled.
@@ -77,7 +78,8 @@ __global__ void texel_kernel(const float* frame1, Level level, float4* texels) {
       make_float4(image[level.at(x, y)], 0.5f * (right - left), 0.5f * (below - above), 0.0f);
 }
 
-// Warping. term = (wx, wy: warped gradient; warped value - (wx, wy) . u - frame 0; 1 / |(wx, wy)|^2, or 0 where flat).
+// Warping. term = (wx, wy: warped gradient; warped value - (wx, wy) . u - frame 0; data_norm).
+template <bool exact>
 __global__ void data_term_kernel(const float* frame0, const float4* texels, const float* flow, Level level,
                                  float4* term) {
   const int x = pixel_x(), y = pixel_y();
@@ -92,25 +94,26 @@ __global__ void data_term_kernel(const float* frame0, const float4* texels, cons
   float x_weight[4], y_weight[4];
   cubic_weights(tx.fraction, x_weight[0], x_weight[1], x_weight[2], x_weight[3]);
   cubic_weights(ty.fraction, y_weight[0], y_weight[1], y_weight[2], y_weight[3]);
-  // A NaN in the flow must come through even where every tap is outside.
-  float value = 0.0f * (tx.fraction + ty.fraction), wx = 0.0f, wy = 0.0f;
-#pragma unroll
+  float value = 0.0f, wx = 0.0f, wy = 0.0f;
+  UNROLL
   for (int j = 0; j < 4; ++j) {
-#pragma unroll
+    float row_value = 0.0f, row_wx = 0.0f, row_wy = 0.0f;
+    UNROLL
     for (int i = 0; i < 4; ++i) {
       const int tap_x = tx.base - 1 + i, tap_y = ty.base - 1 + j;
-      if (level.holds(tap_x, tap_y)) {
-        const float4 texel = texels[level.at(tap_x, tap_y)];
-        const float weight = x_weight[i] * y_weight[j];
-        value += weight * texel.x;
-        wx += weight * texel.y;
-        wy += weight * texel.z;
-      }
+      const bool inside = level.holds(tap_x, tap_y);
+      const float4 texel = inside ? texels[level.at(tap_x, tap_y)] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+      row_value = fma_of(x_weight[i], texel.x, row_value);
+      row_wx = fma_of(x_weight[i], texel.y, row_wx);
+      row_wy = fma_of(x_weight[i], texel.z, row_wy);
     }
+    value = fma_of(y_weight[j], row_value, value);
+    wx = fma_of(y_weight[j], row_wx, wx);
+    wy = fma_of(y_weight[j], row_wy, wy);
   }
-  const float norm = wx * wx + wy * wy;
-  term[blockIdx.z * plane + pixel] = make_float4(wx, wy, value - wx * u1 - wy * u2 - frame0[blockIdx.z * plane + pixel],
-                                                 norm > kFlatGradient ? 1.0f / norm : 0.0f);
+  const float reference = frame0[blockIdx.z * plane + pixel];
+  term[blockIdx.z * plane + pixel] =
+      make_float4(wx, wy, value - wx * u1 - wy * u2 - reference, data_norm<exact>(wx, wy));
 }
 
 // size x size median; pixels outside the image repeat the nearest edge pixel. Planes are (pair, component).
@@ -156,15 +159,16 @@ struct IterateArguments {
   float *new_flow, *new_dual;
   const float4* term; // [pairs, H, W], see data_term_kernel
   Level level;
-  int iterations; // at most kTileIterations; 1 where changes are wanted
+  int iterations;            // at most kTileIterations; 1 where changes are wanted
   float limit, theta, ratio; // attachment * theta, theta, tau / theta
-  const uint8_t* state; // [pairs]
-  float* changes; // [pairs, tiles], or null
+  const uint8_t* state;      // [pairs]
+  float* changes;            // [pairs, tiles], or null
 };
 
 // A block loads a tile with a halo of `iterations` pixels, iterates on it in shared memory, and stores what is
 // inside the halo: each iteration makes one more ring of the tile wrong, because it needs neighbours that are not
 // there. A thread works on kRowsPerThread neighbouring rows of one column.
+template <bool exact>
 __global__ void __launch_bounds__(kTileWidth* kTileHeight / kRowsPerThread) iterate_kernel(IterateArguments a) {
   __shared__ float u1[kTileHeight][kTileWidth], u2[kTileHeight][kTileWidth];
   __shared__ float p11[kTileHeight][kTileWidth], p12[kTileHeight][kTileWidth];
@@ -181,7 +185,7 @@ __global__ void __launch_bounds__(kTileWidth* kTileHeight / kRowsPerThread) iter
   const int first_y = blockIdx.y * (kTileHeight - 2 * halo) - halo + first_row;
 
   float4 term[kRowsPerThread];
-#pragma unroll
+  UNROLL
   for (int r = 0; r < kRowsPerThread; ++r) {
     const int row = first_row + r, y = first_y + r;
     const bool inside = level.holds(x, y);
@@ -199,27 +203,32 @@ __global__ void __launch_bounds__(kTileWidth* kTileHeight / kRowsPerThread) iter
   float change = 0.0f;
   const bool last_column = x == level.width - 1 || column == kTileWidth - 1;
   for (int iteration = 0; iteration < (state == kMoving ? a.iterations : 0); ++iteration) {
-#pragma unroll
+    UNROLL
     for (int r = 0; r < kRowsPerThread; ++r) {
       const int row = first_row + r, y = first_y + r;
       if (!level.holds(x, y)) {
         continue; // p stays zero outside the image
       }
       const int left = max(column - 1, 0), above = max(row - 1, 0);
-      const float left1 = x > 0 ? p11[row][left] : 0.0f, above1 = y > 0 ? p12[above][column] : 0.0f;
-      const float left2 = x > 0 ? p21[row][left] : 0.0f, above2 = y > 0 ? p22[above][column] : 0.0f;
+      const float above1 = y > 0 ? p12[above][column] : 0.0f, above2 = y > 0 ? p22[above][column] : 0.0f;
+      const float left1 = x > 0 ? p11[row][left] : 0.0f, left2 = x > 0 ? p21[row][left] : 0.0f;
+      // OpenCV adds up the first column in another order.
+      const bool reordered = exact && x == 0;
+      const float divergence1 = reordered ? (p11[row][column] + p12[row][column]) - above1
+                                          : (p11[row][column] - left1) + (p12[row][column] - above1);
+      const float divergence2 = reordered ? (p21[row][column] + p22[row][column]) - above2
+                                          : (p21[row][column] - left2) + (p22[row][column] - above2);
       const float old1 = u1[row][column], old2 = u2[row][column];
       float new1 = old1, new2 = old2;
-      primal_step(new1, new2, term[r].x, term[r].y, term[r].z, term[r].w,
-                  (p11[row][column] - left1) + (p12[row][column] - above1),
-                  (p21[row][column] - left2) + (p22[row][column] - above2), a.limit, a.theta);
+      primal_step<exact>(new1, new2, term[r].x, term[r].y, term[r].z, term[r].w, divergence1, divergence2, a.limit,
+                         a.theta);
       u1[row][column] = new1;
       u2[row][column] = new2;
       const bool owned = column >= halo && column < kTileWidth - halo && row >= halo && row < kTileHeight - halo;
       change += owned ? (new1 - old1) * (new1 - old1) + (new2 - old2) * (new2 - old2) : 0.0f;
     }
     __syncthreads();
-#pragma unroll
+    UNROLL
     for (int r = 0; r < kRowsPerThread; ++r) {
       const int row = first_row + r, y = first_y + r;
       if (!level.holds(x, y)) {
@@ -228,20 +237,22 @@ __global__ void __launch_bounds__(kTileWidth* kTileHeight / kRowsPerThread) iter
       const bool last_row = y == level.height - 1 || row == kTileHeight - 1;
       const int right = last_column ? column : column + 1, below = last_row ? row : row + 1;
       const float center1 = u1[row][column], center2 = u2[row][column];
-      dual_step(p11[row][column], p12[row][column], u1[row][right] - center1, u1[below][column] - center1, a.ratio);
-      dual_step(p21[row][column], p22[row][column], u2[row][right] - center2, u2[below][column] - center2, a.ratio);
+      dual_step<exact>(p11[row][column], p12[row][column], u1[row][right] - center1, u1[below][column] - center1,
+                       a.ratio);
+      dual_step<exact>(p21[row][column], p22[row][column], u2[row][right] - center2, u2[below][column] - center2,
+                       a.ratio);
     }
     __syncthreads();
   }
 
-#pragma unroll
+  UNROLL
   for (int r = 0; r < kRowsPerThread; ++r) {
     const int row = first_row + r, y = first_y + r;
     if (column < halo || column >= kTileWidth - halo || row < halo || row >= kTileHeight - halo || !level.holds(x, y)) {
       continue;
     }
-    float *new_flow = a.new_flow + 2 * blockIdx.z * plane + level.at(x, y);
-    float *new_dual = a.new_dual + 4 * blockIdx.z * plane + level.at(x, y);
+    float* new_flow = a.new_flow + 2 * blockIdx.z * plane + level.at(x, y);
+    float* new_dual = a.new_dual + 4 * blockIdx.z * plane + level.at(x, y);
     new_flow[0] = u1[row][column];
     new_flow[plane] = u2[row][column];
     new_dual[0] = p11[row][column];
