@@ -1,6 +1,12 @@
 """Tensors in, tensors out: the functions over the compiled kernels."""
 
 from pyaction.ops.ssim import ssim
+from pyaction.ops.triplet import mine_triplets, triplet_loss
+from pyaction.ops.tvl1 import PRESETS as TVL1_PRESETS
+from pyaction.ops.tvl1 import TVL1Params, tvl1_flow
 from pyaction.ops.warp import warp
 
-__all__ = ["ssim", "warp"]
+# The names of the differentiable or public native ops, for reports; see csrc/library.cpp.
+OPS = ("tvl1_flow", "warp", "ssim", "triplet_hinge", "mine_triplets")
+
+__all__ = ["OPS", "TVL1_PRESETS", "TVL1Params", "mine_triplets", "ssim", "triplet_loss", "tvl1_flow", "warp"]
