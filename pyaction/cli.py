@@ -1,0 +1,155 @@
+"""The `pyaction` command."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+_INTERRUPTED = 130  # as shells count a Ctrl-C
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; what a user can mend is one sentence on stderr and the exit code 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        print("pyaction: stopped; the same command goes on where it stopped", file=sys.stderr)
+        return _INTERRUPTED
+    except (ImportError, OSError, ValueError) as error:
+        print(f"pyaction: {_sentence(error)}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pyaction", description="Two-stream action recognition in video.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    info = commands.add_parser(
+        "info",
+        help="show versions, compiled kernels and devices",
+        description="Shows versions, compiled kernels and GPU architectures, the SIMD level and the decoders.",
+        epilog="example: pyaction info",
+    )
+    info.set_defaults(run=_info)
+
+    flow = commands.add_parser(
+        "flow",
+        help="write the optical flow of videos",
+        description="Computes TV-L1 optical flow between all neighbouring frames of videos. A finished video is "
+        "skipped when the command is run again; an unfinished one is done anew.",
+        epilog="example: pyaction flow my_video.mp4 clips/ -o flow --format jpg --short-side 256",
+    )
+    flow.add_argument("videos", nargs="+", metavar="VIDEO", help="video files, or folders of them")
+    flow.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="folder for the results")
+    flow.add_argument(
+        "--format",
+        default="flo",
+        choices=("flo", "npz", "jpg", "video"),
+        help="flo: one file per pair; npz: one per video; jpg: flow_x_*, flow_y_*, as two-stream networks read "
+        "them; video: colours (default: flo)",
+    )
+    flow.add_argument("--preset", default="fast", help="of TV-L1: fast or opencv (default: fast)")
+    flow.add_argument("--short-side", type=int, metavar="N", help="scale frames to this shorter side first")
+    flow.add_argument("--bound", type=float, default=20.0, metavar="PX", help="jpg: motion that saturates (20)")
+    flow.add_argument(
+        "--radius",
+        type=float,
+        metavar="PX",
+        help="video: motion drawn in full colour (default: what the video has)",
+    )
+    flow.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: a GPU if any)")
+    flow.add_argument(
+        "--on-error",
+        choices=("raise", "stop"),
+        default="raise",
+        help="damaged video: raise: no flow for it; stop: flow up to the damage (default: raise)",
+    )
+    flow.set_defaults(run=_flow)
+    return parser
+
+
+def _info(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from pyaction.engine.build_info import build_info
+
+    table = Table.grid(padding=(0, 2))
+    for name, text in build_info().items():
+        table.add_row(name, text)
+    Console(soft_wrap=True).print(table)
+    return 0
+
+
+def _flow(options: argparse.Namespace) -> int:
+    import torch
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from pyaction.engine.flow_files import FlowJob, find_videos, prepare_folder, write_flow
+    from pyaction.video import VideoError
+
+    job = FlowJob(options.format, options.preset, options.short_side, options.bound, options.radius)
+    device = options.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch sees no CUDA device here; use --device cpu")
+    videos = find_videos(options.videos)
+    prepare_folder(options.output, job)
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("pairs"),
+               TimeRemainingColumn())  # fmt: skip
+    written = skipped = pairs = 0
+    failures = []
+    start = time.perf_counter()
+    with Progress(*columns, console=console, transient=True) as progress:
+        all_videos = progress.add_task("videos", total=len(videos))
+        for source, name in videos.items():
+            task = progress.add_task(name.name, total=None)
+            try:
+                done = write_flow(
+                    source,
+                    options.output,
+                    name,
+                    job,
+                    device=device,
+                    on_error=options.on_error,
+                    on_progress=partial(_show_progress, progress, task),
+                )
+            except VideoError as error:  # the other videos can still be done
+                failures.append(source)
+                console.print(f"pyaction: {_sentence(error)}", markup=False)
+            else:
+                written += done is not None
+                skipped += done is None
+                pairs += done or 0
+            progress.remove_task(task)
+            progress.advance(all_videos)
+    seconds = time.perf_counter() - start
+    print(f"{options.output}: {written} videos written, {skipped} already there, {len(failures)} failed")
+    if pairs:
+        print(f"{pairs} pairs of frames in {seconds:.1f} s: {pairs / seconds:.1f} per second on {device}")
+    return 2 if failures else 0
+
+
+def _show_progress(progress: "Progress", task: "TaskID", done: int, total: int) -> None:
+    progress.update(task, completed=done, total=total)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
