@@ -15,7 +15,6 @@ def _has_kernel(op: str, device: str) -> bool:
 def build_info() -> dict[str, str]:
     """Collects versions, compiled kernels and devices, ready for printing."""
     facts = _native.build_facts()
-    target = facts["torch_target"]
     cuda = "no (pyaction was compiled without CUDA)"
     if facts["cuda_version"]:
         architectures = " ".join(_readable(name) for name in facts["cuda_architectures"].split())
@@ -25,7 +24,7 @@ def build_info() -> dict[str, str]:
         "pyaction": facts["version"],
         "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         "torch": torch.__version__,
-        "compiled by": f"{facts['compiler']}, with torch {facts['torch_built']} for {facts['torch_target']} up",
+        "compiled by": f"{facts['compiler']}, with torch {facts['torch_built']} for {facts['torch_target']} and newer",
         "CPU kernels": f"{facts['simd_levels']}; in use: {_native.simd_level()}",
         "CPU threads": str(torch.get_num_threads()),
         "CUDA kernels": cuda,

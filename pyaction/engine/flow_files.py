@@ -78,9 +78,7 @@ def find_videos(paths: Sequence[str | os.PathLike[str]]) -> dict[Path, Path]:
     for source, target in targets.items():
         other = sources.setdefault(target, source)
         if other != source:
-            raise ValueError(
-                f"{other} and {source} would both be written to {target}; run them with two -o folders"
-            )
+            raise ValueError(f"{other} and {source} would both be written to {target}; run them with two -o folders")
     return targets
 
 

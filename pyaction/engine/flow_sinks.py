@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -78,12 +79,14 @@ class JpgFolder(_Folder):
 
     def store(self, flow: Tensor) -> None:
         """See `FlowSink.store`."""
-        from torchvision.io import encode_jpeg
+        from PIL import Image
 
         for number, pair in enumerate(flow_tools.encode(flow, self.job.bound), self.count + 1):
             for axis, picture in zip("xy", pair, strict=True):
-                data = encode_jpeg(picture[None], quality=_JPEG_QUALITY)
-                (self.path / f"flow_{axis}_{number:05d}.jpg").write_bytes(data.numpy().tobytes())
+                # By way of memory: Pillow does not notice when a file system has no room for the end of a file.
+                data = io.BytesIO()
+                Image.fromarray(picture.numpy()).save(data, "jpeg", quality=_JPEG_QUALITY)
+                (self.path / f"flow_{axis}_{number:05d}.jpg").write_bytes(data.getvalue())
 
 
 class NpzFile(FlowSink):

@@ -53,9 +53,7 @@ def to_image(flow: Tensor, max_radius: float | None = None) -> Tensor:
     """
     check_flow("flow.to_image", "flow", flow)
     if max_radius is not None and not (math.isfinite(max_radius) and max_radius > 0):
-        raise ValueError(
-            f"flow.to_image: max_radius must be None or a finite number of pixels > 0; got {max_radius}"
-        )
+        raise ValueError(f"flow.to_image: max_radius must be None or a finite number of pixels > 0; got {max_radius}")
     flow = flow.to(torch.promote_types(flow.dtype, torch.float32))
     known = known_pixels(flow)  # [..., H, W]
     u, v = flow.masked_fill(~known.unsqueeze(-3), 0).unbind(dim=-3)

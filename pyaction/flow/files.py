@@ -114,8 +114,7 @@ def _from_flo(path: Path, data: bytes) -> FlowFile:
     expected = _FLO_HEADER.size + 8 * width * height
     if len(data) != expected:
         raise ValueError(
-            f"flow.read: {path} must be {expected} bytes long for its {width} x {height} pixels;"
-            f" got {len(data)} bytes"
+            f"flow.read: {path} must be {expected} bytes long for its {width} x {height} pixels; got {len(data)} bytes"
         )
     values = np.frombuffer(data, "<f4", offset=_FLO_HEADER.size).reshape(height, width, 2)
     flow = _channels_first(values)

@@ -89,9 +89,7 @@ def outlier_rate(
     return _mean((~right).to(error.dtype), valid, reduction)
 
 
-def angular_error(
-    flow: Tensor, target: Tensor, valid: Tensor | None = None, reduction: Reduction = "pooled"
-) -> Tensor:
+def angular_error(flow: Tensor, target: Tensor, valid: Tensor | None = None, reduction: Reduction = "pooled") -> Tensor:
     """Mean angular error (AAE), in degrees: the angle between `(u, v, 1)` and `(u', v', 1)`.
 
     The third component, one frame of time, keeps the angle defined for small motions.
@@ -127,9 +125,7 @@ def angular_error(
     return _mean(torch.rad2deg(angle), valid, reduction)
 
 
-def _check(
-    caller: str, flow: Tensor, target: Tensor, valid: Tensor | None, reduction: str
-) -> tuple[Tensor, Tensor]:
+def _check(caller: str, flow: Tensor, target: Tensor, valid: Tensor | None, reduction: str) -> tuple[Tensor, Tensor]:
     """Refuse what the measures cannot compare; return both flows in one dtype, at least float32."""
     check_flow(caller, "flow", flow)
     check_flow(caller, "target", target)

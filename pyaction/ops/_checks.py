@@ -22,9 +22,7 @@ def check_tensor(op: str, name: str, value: object, ndim: int, dtypes: Sequence[
 def check_alike(op: str, name: str, value: Tensor, other_name: str, other: Tensor) -> None:
     """Refuses a tensor whose dtype or device differs from that of `other`."""
     if value.device != other.device:
-        raise ValueError(
-            f"{op}: {name} and {other_name} must be on one device; got {value.device} and {other.device}"
-        )
+        raise ValueError(f"{op}: {name} and {other_name} must be on one device; got {value.device} and {other.device}")
     if value.dtype != other.dtype:
         raise ValueError(
             f"{op}: {name} and {other_name} must have one dtype; got {str(value.dtype).removeprefix('torch.')} "

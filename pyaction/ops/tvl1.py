@@ -66,9 +66,7 @@ PRESETS = {
     # cv2.optflow.DualTVL1OpticalFlow of OpenCV 5, with its defaults.
     "opencv": TVL1Params(),
     # Iterations are not quality, a deep pyramid is.
-    "fast": TVL1Params(
-        scales=16, warps=2, outer_iterations=1, inner_iterations=10, epsilon=0.0, opencv_rounding=False
-    ),
+    "fast": TVL1Params(scales=16, warps=2, outer_iterations=1, inner_iterations=10, epsilon=0.0, opencv_rounding=False),
 }
 
 

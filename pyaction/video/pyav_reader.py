@@ -118,9 +118,7 @@ class PyAVReader(Reader):
         except (FFmpegError, _DamageError) as error:
             if self._on_error == "raise":
                 reason = getattr(error, "strerror", None) or error
-                raise VideoError(
-                    f"{self.path} is damaged after {len(index)} frames ({reason}); {_MEND}"
-                ) from error
+                raise VideoError(f"{self.path} is damaged after {len(index)} frames ({reason}); {_MEND}") from error
         finally:
             current.close()
         if len(index) == 0 and self._on_error == "raise":

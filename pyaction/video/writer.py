@@ -77,9 +77,7 @@ class Writer:
         self.path = Path(path)
         suffix = self.path.suffix.lower()
         if suffix not in _ENCODINGS:
-            raise ValueError(
-                f"Writer: the name must end in one of {', '.join(_ENCODINGS)}; got {self.path.name!r}"
-            )
+            raise ValueError(f"Writer: the name must end in one of {', '.join(_ENCODINGS)}; got {self.path.name!r}")
         if not (math.isfinite(fps) and fps > 0):
             raise ValueError(f"Writer: fps must be a positive number; got {fps}")
         if not self.path.parent.is_dir():

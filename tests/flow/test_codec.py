@@ -121,9 +121,7 @@ def test_cpu_matches_cuda(bound, rounding):
     flow = torch.arange(-64 * 50, 64 * 50 + 1) / 64  # every tie of a whole bound is among them
     encoded = pf.encode(flow, bound, rounding)
     assert torch.equal(pf.encode(flow.cuda(), bound, rounding).cpu(), encoded)
-    torch.testing.assert_close(
-        pf.decode(encoded.cuda(), bound).cpu(), pf.decode(encoded, bound), rtol=1e-6, atol=0
-    )
+    torch.testing.assert_close(pf.decode(encoded.cuda(), bound).cpu(), pf.decode(encoded, bound), rtol=1e-6, atol=0)
 
 
 def test_float64_input_is_not_changed():

@@ -32,9 +32,7 @@ def reference_maps(flow, target):
     for i in np.ndindex(u.shape):
         error = math.sqrt((u[i] - tu[i]) ** 2 + (v[i] - tv[i]) ** 2)
         length = math.sqrt(tu[i] ** 2 + tv[i] ** 2)
-        cosine = (1 + u[i] * tu[i] + v[i] * tv[i]) / (
-            math.sqrt(1 + u[i] ** 2 + v[i] ** 2) * math.sqrt(1 + length**2)
-        )
+        cosine = (1 + u[i] * tu[i] + v[i] * tv[i]) / (math.sqrt(1 + u[i] ** 2 + v[i] ** 2) * math.sqrt(1 + length**2))
         maps[pf.endpoint_error][i] = error
         maps[pf.outlier_rate][i] = error > 3 and (length == 0 or error / length > 0.05)
         maps[pf.angular_error][i] = math.degrees(math.acos(min(1, max(-1, cosine))))
@@ -217,9 +215,7 @@ def test_published_flow_against_middlebury(real_data):
     # OpenCV's own TV-L1 result for RubberWhale, measured against the ground truth.
     flow = pf.read(real_data / "flow/opencv_tvl1/tvl1_flow_opencv3plus.flo").flow
     target, valid = pf.read(real_data / "flow/middlebury/RubberWhale/flow10.flo")
-    errors = {
-        name: values[valid.numpy()] for name, values in reference_maps(flow.double(), target.double()).items()
-    }
+    errors = {name: values[valid.numpy()] for name, values in reference_maps(flow.double(), target.double()).items()}
     for metric in METRICS:
         assert metric(flow, target, valid).item() == pytest.approx(errors[metric].mean(), rel=1e-4)
     assert 0.1 < pf.endpoint_error(flow, target, valid) < 0.3

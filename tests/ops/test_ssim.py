@@ -98,9 +98,7 @@ def test_grad_matches_reference(case: str, dtype: torch.dtype, device: str) -> N
 def test_gradcheck(weighting: str, device: str) -> None:
     image0, image1 = sample((2, 2, 6, 7), torch.float64, device)
     leaves = image0.requires_grad_(), image1.requires_grad_()
-    torch.autograd.gradcheck(
-        lambda i, j: ssim(i, j, window=3, stride=2, weighting=weighting, c1=0.02, c2=0.03), leaves
-    )
+    torch.autograd.gradcheck(lambda i, j: ssim(i, j, window=3, stride=2, weighting=weighting, c1=0.02, c2=0.03), leaves)
 
 
 def test_grad_of_one_image(device: str) -> None:
@@ -149,9 +147,7 @@ def test_small_variance_beside_large_mean(case: str, device: str) -> None:
     """E[x^2] - E[x]^2 in float32 would be wrong in the second digit."""
     image0, image1 = (100 + 0.1 * i for i in sample(CASES[case][0], torch.float32, device))
     expected = reference_ssim(image0.double(), image1.double(), **keywords(case))
-    torch.testing.assert_close(
-        ssim(image0, image1, **keywords(case)), expected.float(), **TOLERANCE[torch.float32]
-    )
+    torch.testing.assert_close(ssim(image0, image1, **keywords(case)), expected.float(), **TOLERANCE[torch.float32])
 
 
 @pytest.mark.parametrize("case", ["patches", "wang", "even, overlapping", "gaps"])

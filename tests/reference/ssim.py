@@ -7,9 +7,7 @@ from torch import Tensor
 SIGMA = 1.5
 
 
-def ssim(
-    image0: Tensor, image1: Tensor, *, window: int, stride: int, weighting: str, c1: float, c2: float
-) -> Tensor:
+def ssim(image0: Tensor, image1: Tensor, *, window: int, stride: int, weighting: str, c1: float, c2: float) -> Tensor:
     """As pyaction.ops.ssim; torch's autograd gives the gradients."""
     distance = torch.arange(window, dtype=torch.float64) - (window - 1) / 2
     weights = torch.exp(-(distance**2) / (2 * SIGMA**2)) if weighting == "gaussian" else torch.ones_like(distance)

@@ -26,9 +26,7 @@ def test_folder(tmp_path):
 
 
 @pytest.mark.parametrize("on_error", ["raise", "stop"])
-@pytest.mark.parametrize(
-    ("name", "content"), [("a.mp4", b"hello\n" * 500), ("b.avi", b"hello\n"), ("c.txt", b"x")]
-)
+@pytest.mark.parametrize(("name", "content"), [("a.mp4", b"hello\n" * 500), ("b.avi", b"hello\n"), ("c.txt", b"x")])
 def test_no_video_inside(tmp_path, name, content, on_error):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(video.VideoError, match=rf"{name} cannot be opened as a video \(Invalid data"):

@@ -1,0 +1,41 @@
+"""The command as a whole; `pyaction flow` has its tests in engine/test_flow_files.py."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pyaction import _native, ops
+from pyaction.cli import main
+
+
+def test_info(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    facts = _native.build_facts()
+    assert lines[0].split() == ["pyaction", facts["version"]]
+    (cpu,) = [line for line in lines if line.startswith("CPU kernels")]
+    assert f"in use: {_native.simd_level()}" in cpu
+
+
+def test_info_lists_every_op(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["info"])
+    text = capsys.readouterr().out
+    for op in ops.OPS:
+        (line,) = [line for line in text.splitlines() if line.startswith(f"op {op} ")]
+        assert "CPU" in line and "missing" not in line
+
+
+@pytest.mark.parametrize("command", [[], ["info"], ["flow"]])
+def test_help_shows_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert f"example: pyaction {command[0]}" in text if command else "flow" in text and "info" in text
+
+
+def test_unknown_command_is_refused() -> None:
+    run = subprocess.run([sys.executable, "-m", "pyaction.cli", "flwo"], capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert "invalid choice: 'flwo'" in run.stderr and "Traceback" not in run.stderr
