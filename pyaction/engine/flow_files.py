@@ -158,8 +158,10 @@ def write_flow(
                     done += len(flow)
                     on_progress(done, pairs)
         os.replace(partial, target)
-    except BaseException:
+    except BaseException as error:
         _remove(partial)
+        if isinstance(error, OSError) and error.errno and str(error.filename or partial).startswith(str(partial)):
+            raise OSError(error.errno, error.strerror, str(target)) from error
         raise
     return pairs
 

@@ -103,7 +103,7 @@ class Writer:
         Raises:
             TypeError: if frames are not uint8.
             ValueError: if the shape is another one.
-            VideoError: if FFmpeg cannot write the file (a full disk, say).
+            OSError: if the file cannot be written (a full disk, say).
         """
         if self._closed:
             raise ValueError(f"Writer: {self.path} is finished; make a new Writer to write it again")
@@ -129,7 +129,7 @@ class Writer:
 
         Raises:
             ValueError: if no frame was written: there is no such video.
-            VideoError: if FFmpeg cannot write the rest.
+            OSError: if the rest cannot be written.
         """
         if self._closed:
             return
@@ -209,9 +209,8 @@ class Writer:
             yield
         except BaseException as error:
             self._discard()
-            if isinstance(error, OSError):
-                reason = error.strerror or error
-                raise VideoError(f"{self.path} cannot be written ({reason}); free or choose a disk") from error
+            if isinstance(error, OSError):  # FFmpeg does not say which file
+                raise OSError(error.errno, error.strerror, str(self.path)) from error
             raise
 
     def _discard(self) -> None:
@@ -232,7 +231,7 @@ def write(path: str | os.PathLike[str], frames: Tensor | Iterable[Tensor], fps: 
         fps: frames per second, > 0.
 
     Raises:
-        TypeError, ValueError, VideoError: as in `Writer`.
+        TypeError, ValueError, OSError: as in `Writer`.
     """
     with Writer(path, fps) as writer:
         for frame in frames:

@@ -234,7 +234,7 @@ def test_full_disk_leaves_nothing_that_looks_finished(form: str, clip: Path, tmp
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     run = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit_files, env=environment, check=False)
     assert run.returncode == 2, run.stderr
-    assert "Traceback" not in run.stderr and "pyaction: " in run.stderr and "too large" in run.stderr
+    assert "Traceback" not in run.stderr and f"pyaction: {out}/moving" in run.stderr and "too large" in run.stderr
     assert visible(out) == ["flow.json"]
 
 

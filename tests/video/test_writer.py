@@ -146,11 +146,11 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 noise = torch.randint(0, 256, (40, 3, 128, 128), dtype=torch.uint8)
 try:
     video.write({str(tmp_path / ("a" + suffix))!r}, noise, fps=25)
-except video.VideoError as error:
+except OSError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert re.search(rf"a\{suffix} cannot be written \(File too large\); free or choose a disk$", done.stdout)
+    assert re.search(rf"File too large: '.*a\{suffix}'$", done.stdout)
     assert os.listdir(tmp_path) == []
 
 
@@ -197,6 +197,6 @@ def test_rejects_paths(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*none; create it to write a\.mp4"):
         video.Writer(tmp_path / "none" / "a.mp4", fps=25)
     (tmp_path / "taken.mp4").mkdir()
-    with pytest.raises(video.VideoError, match="cannot be written"):
+    with pytest.raises(IsADirectoryError, match="taken.mp4"):
         video.write(tmp_path / "taken.mp4", moving_blocks(2), fps=25)
     assert not Path(tmp_path / ".taken.partial.mp4").exists()
