@@ -31,6 +31,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pyaction", description="Two-stream action recognition in video.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
+    demo = commands.add_parser(
+        "demo",
+        help="compute the flow of a generated video and compare it with the truth",
+        description="Makes a video whose motion is known, computes its optical flow, and says how far off it is.",
+        epilog="example: pyaction demo -o demo",
+    )
+    demo.add_argument("-o", "--output", default=Path("pyaction_demo"), type=Path, metavar="DIR", help="(pyaction_demo)")
+    demo.set_defaults(run=_demo)
+
     info = commands.add_parser(
         "info",
         help="show versions, compiled kernels and devices",
@@ -73,6 +82,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     flow.set_defaults(run=_flow)
     return parser
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from pyaction.engine.demo import run_demo
+
+    result = run_demo(options.output, print)
+    print(
+        f"mean end-point error: {result.endpoint_error:.2f} pixels "
+        f"(saying that nothing moves: {result.still_error:.2f})\nlook at {result.picture}"
+    )
+    return 0
 
 
 def _info(options: argparse.Namespace) -> int:

@@ -21,6 +21,12 @@ def device(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _outside_the_source_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """In it, a child process would find the folder pyaction, with nothing compiled in it, before the installed one."""
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+
 @pytest.fixture(autouse=True)
 def _same_random_numbers() -> None:
     torch.manual_seed(20)

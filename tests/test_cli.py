@@ -1,11 +1,13 @@
 """The command as a whole; `pyaction flow` has its tests in engine/test_flow_files.py."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from pyaction import _native, ops
+from pyaction import _native, ops, video
 from pyaction.cli import main
 
 
@@ -26,7 +28,16 @@ def test_info_lists_every_op(capsys: pytest.CaptureFixture[str]) -> None:
         assert "CPU" in line and "missing" not in line
 
 
-@pytest.mark.parametrize("command", [[], ["info"], ["flow"]])
+def test_demo_finds_the_motion_it_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "-o", str(tmp_path / "demo")]) == 0
+    text = capsys.readouterr().out
+    error, still = re.search(r"error: ([\d.]+) pixels \(saying that nothing moves: ([\d.]+)\)", text).groups()
+    assert float(error) < 0.25 * float(still)
+    with video.open(tmp_path / "demo" / "flow_video" / "moving_box.mp4") as reader:
+        assert len(reader) == 23
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["info"], ["flow"]])
 def test_help_shows_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([*command, "--help"])

@@ -102,11 +102,12 @@ def tvl1_flow(
             or the preset is unknown. (On CUDA, looking would stall the stream: NaN in a frame gives NaN flow.)
 
     Example:
-        >>> frame0 = torch.zeros(1, 1, 32, 32)
-        >>> frame0[..., 12:20, 12:20] = 1
-        >>> flow = tvl1_flow(frame0, frame0.roll(1, dims=3))  # the square moves one pixel to the right
-        >>> flow.shape, flow[0, :, 15, 15].round().tolist()
-        (torch.Size([1, 2, 32, 32]), [1.0, 0.0])
+        >>> frame0 = torch.zeros(1, 1, 64, 64)
+        >>> frame0[..., 20:40, 20:40] = torch.rand(20, 20)
+        >>> frame1 = frame0.roll((1, 2), dims=(2, 3))  # one pixel down, two to the right
+        >>> flow = tvl1_flow(frame0, frame1)
+        >>> flow.shape, flow[0, :, 30, 30].round().tolist()
+        (torch.Size([1, 2, 64, 64]), [2.0, 1.0])
     """
     check_tensor("tvl1_flow", "frame0", frame0, 4, _FRAME_DTYPES)
     check_tensor("tvl1_flow", "frame1", frame1, 4, _FRAME_DTYPES)
