@@ -15,8 +15,8 @@ HOST_DEVICE double floor_of(double value) {
   return floor(value);
 }
 
-// a * b + c, rounded once where the hardware can, and never elsewhere: the sources are compiled without contraction
-// of their own, so that what is rounded where does not depend on the compiler.
+// a * b + c, rounded once where the hardware can. For sources that are compiled without contraction, where nothing
+// else is fused: what is rounded where then does not depend on the compiler.
 HOST_DEVICE float fma_of(float a, float b, float c) {
 #if defined(__CUDA_ARCH__)
   return fmaf(a, b, c);

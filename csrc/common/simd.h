@@ -8,6 +8,15 @@
 
 namespace pyaction {
 
+// Of the instruction set that the including file is compiled for.
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
 enum class SimdLevel { kBaseline, kAvx2, kAvx512 };
 
 // The best level that this build and this CPU share, or a lower one named by PYACTION_SIMD. Read once.

@@ -7,18 +7,13 @@
 #endif
 
 #include "common/elementary.h"
+#include "common/simd.h"
 
 namespace pyaction {
 namespace PYACTION_SIMD_LEVEL {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kLanes = 16;
-#elif defined(__AVX2__)
-constexpr int kLanes = 8;
-#else
-constexpr int kLanes = 4;
-#endif
+constexpr int kLanes = kVectorBytes / 4;
 
 // The vector forms below would hide the ones for float.
 using pyaction::fma_of;
@@ -29,8 +24,8 @@ using pyaction::sqrt_of;
 using pyaction::where_less;
 
 struct Vec {
-  typedef float Native __attribute__((vector_size(4 * kLanes), may_alias));
-  typedef float Unaligned __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+  typedef float Native __attribute__((vector_size(kVectorBytes), may_alias));
+  typedef float Unaligned __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
   Native lanes;
 
   Vec() = default;

@@ -13,14 +13,6 @@ namespace pyaction {
 namespace PYACTION_SIMD_LEVEL {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
-#elif defined(__AVX2__)
-constexpr int kVectorBytes = 32;
-#else
-constexpr int kVectorBytes = 16;
-#endif
-
 constexpr int kMoments = 5; // rows of WindowMoments
 constexpr int kGrads = 4;   // rows of WindowGrad
 
