@@ -113,7 +113,8 @@ def _flow(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from pyaction.engine.flow_files import FlowJob, find_videos, prepare_folder, write_flow
+    from pyaction.engine.flow_files import find_videos, prepare_folder, write_flow
+    from pyaction.engine.flow_sinks import FlowJob
     from pyaction.video import VideoError
 
     job = FlowJob(options.format, options.preset, options.short_side, options.bound, options.radius)

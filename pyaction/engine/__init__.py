@@ -1,5 +1,6 @@
 """The wiring: what the commands do, as functions."""
 
-from pyaction.engine.flow_files import FlowJob, find_videos, write_flow
+from pyaction.engine.flow_files import find_videos, write_flow
+from pyaction.engine.flow_sinks import FlowJob
 
 __all__ = ["FlowJob", "find_videos", "write_flow"]

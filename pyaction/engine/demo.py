@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyaction import flow, video
-from pyaction.engine.flow_files import FlowJob, prepare_folder, write_flow
+from pyaction.engine.flow_files import prepare_folder, write_flow
+from pyaction.engine.flow_sinks import FlowJob
 
 HEIGHT, WIDTH, FRAMES, FPS = 240, 320, 24, 25
 _BACKGROUND_MOTION = (1, 0)  # pixels per frame: right, down

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -12,42 +12,13 @@ import torch
 from torch import Tensor
 
 from pyaction import ops, video
-from pyaction.engine.flow_sinks import SINKS
+from pyaction.engine.flow_sinks import SINKS, FlowJob
 
 VIDEO_SUFFIXES = frozenset(
     ".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split(),
 )
 _PAIRS_AT_A_TIME = 16
 _SETTINGS_NAME = "flow.json"
-
-
-@dataclass(frozen=True)
-class FlowJob:
-    """Which flow to compute and how to store it; the same for every video of a folder."""
-
-    format: Literal["flo", "npz", "jpg", "video"] = "flo"
-    """One .flo per pair; one .npz per video; two .jpg per pair, as two-stream networks read them; or one colour
-    video."""
-    preset: Literal["fast", "opencv"] = "fast"
-    """Preset of `ops.tvl1_flow`."""
-    short_side: int | None = None
-    """Frames are first scaled so that their shorter side has this many pixels; None: not at all."""
-    bound: float = 20.0
-    """jpg: the displacement in pixels that saturates."""
-    radius: float | None = None
-    """video: the displacement in pixels that is drawn fully saturated; None: the 99th percentile of the first
-    pairs."""
-
-    def __post_init__(self) -> None:
-        """Refuses what no later step could use."""
-        if self.format not in SINKS:
-            raise ValueError(f"format must be one of {', '.join(SINKS)}; got {self.format!r}")
-        if self.preset not in ops.TVL1_PRESETS:
-            raise ValueError(f"preset must be one of {', '.join(ops.TVL1_PRESETS)}; got {self.preset!r}")
-        for name in ("short_side", "bound", "radius"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{name} must be a number of pixels greater than 0; got {value}")
 
 
 def find_videos(paths: Sequence[str | os.PathLike[str]]) -> dict[Path, Path]:

@@ -1,24 +1,51 @@
-"""Where flow goes: one class per file format, each a context manager that is written to batch by batch."""
+"""What flow to store, and where it goes: one class per file format, a context manager that is written to in batches."""
 
 from __future__ import annotations
 
 import io
 import zipfile
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pyaction import flow as flow_tools
-from pyaction import video
-
-if TYPE_CHECKING:
-    from pyaction.engine.flow_files import FlowJob
+from pyaction import ops, video
 
 _JPEG_QUALITY = 95  # what OpenCV's imwrite, and so every published data set of flow pictures, uses
+
+
+@dataclass(frozen=True)
+class FlowJob:
+    """Which flow to compute and how to store it; the same for every video of a folder."""
+
+    format: Literal["flo", "npz", "jpg", "video"] = "flo"
+    """One .flo per pair; one .npz per video; two .jpg per pair, as two-stream networks read them; or one colour
+    video."""
+    preset: Literal["fast", "opencv"] = "fast"
+    """Preset of `ops.tvl1_flow`."""
+    short_side: int | None = None
+    """Frames are first scaled so that their shorter side has this many pixels; None: not at all."""
+    bound: float = 20.0
+    """jpg: the displacement in pixels that saturates."""
+    radius: float | None = None
+    """video: the displacement in pixels that is drawn fully saturated; None: the 99th percentile of the first
+    pairs."""
+
+    def __post_init__(self) -> None:
+        """Refuses what no later step could use."""
+        if self.format not in SINKS:
+            raise ValueError(f"format must be one of {', '.join(SINKS)}; got {self.format!r}")
+        if self.preset not in ops.TVL1_PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(ops.TVL1_PRESETS)}; got {self.preset!r}")
+        for name in ("short_side", "bound", "radius"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be a number of pixels greater than 0; got {value}")
 
 
 class FlowSink(ABC):

@@ -1,0 +1,73 @@
+"""`video.open`: from a path to a reader."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pyaction.video.reader import Reader
+
+
+def open(  # noqa: A001 - read as `video.open`, like `gzip.open`
+    path: str | os.PathLike[str],
+    *,
+    color: Literal["rgb", "gray"] = "rgb",
+    size: tuple[int, int] | None = None,
+    short_side: int | None = None,
+    on_error: Literal["raise", "stop"] = "raise",
+) -> Reader:
+    """Open a video file for reading.
+
+    Frames come upright: the rotation that phones write beside the pixels is applied. They have the pixels
+    as stored: non-square pixels are not stretched. Where the picture size changes within the file, frames
+    are scaled to the size of the first one. Decoding uses one thread, so a damaged file gives the same frames
+    every time; to go faster, read several files at once.
+
+    Args:
+        path: the file; every container and codec that FFmpeg decodes.
+        color: `"rgb"` for 3 channels, or `"gray"` for 1: the ITU-R BT.601 luma of the RGB frame,
+            0.299 R + 0.587 G + 0.114 B, rounded to nearest.
+        size: (height, width) in pixels to scale the frames to, by FFmpeg's bicubic filter, which is
+            widened when it shrinks a frame, so that nothing aliases.
+        short_side: length in pixels to scale the shorter side to; the longer one keeps the proportion,
+            rounded down. Not together with `size`.
+        on_error: `"raise"` makes a damaged or truncated file a VideoError. With `"stop"` the video is what
+            decodes before the damage, possibly no frame at all; next to a cut, B-frames may be missing
+            between frames that are there (`timestamps` shows it).
+
+    Returns:
+        An open `Reader`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        VideoError: if it cannot be opened as a video at all, in either mode, or is cut short and
+            `on_error="raise"`.
+        ValueError: if an argument is not one of those above.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from pyaction import video
+        >>> path = tempfile.mkdtemp() + "/noise.mp4"
+        >>> video.write(path, torch.randint(0, 256, (8, 3, 48, 64), dtype=torch.uint8), fps=25)
+        >>> with video.open(path, short_side=24) as reader:
+        ...     len(reader), reader.fps, reader.size, reader.frames([7, 0, -1]).shape
+        (8, 25.0, (24, 32), torch.Size([3, 3, 24, 32]))
+    """
+    from pyaction.video.pyav_reader import PyAVReader
+
+    if color not in ("rgb", "gray"):
+        raise ValueError(f"video.open: color must be 'rgb' or 'gray'; got {color!r}")
+    if on_error not in ("raise", "stop"):
+        raise ValueError(f"video.open: on_error must be 'raise' or 'stop'; got {on_error!r}")
+    if size is not None and short_side is not None:
+        raise ValueError(f"video.open: give size or short_side, not both; got {size} and {short_side}")
+    if size is not None and not (len(size) == 2 and all(_is_length(side) for side in size)):
+        raise ValueError(f"video.open: size must be (height, width), two whole numbers from 1; got {size}")
+    if short_side is not None and not _is_length(short_side):
+        raise ValueError(f"video.open: short_side must be a whole number from 1; got {short_side!r}")
+    return PyAVReader(Path(path), color=color, size=size, short_side=short_side, on_error=on_error)
+
+
+def _is_length(value: object) -> bool:
+    return isinstance(value, int) and value >= 1
