@@ -59,7 +59,7 @@ void swap_flow(Buffers& b) {
 }
 
 // Resamples the flow of level `from` for `level`; its vectors become longer by `factor`.
-void carry_flow(Buffers& b, int from, int level, double x_ratio, double y_ratio, float factor) {
+void carry_flow(Buffers& b, int from, int level, double x_ratio, double y_ratio, double factor) {
   for (int i = 0; i < 2; ++i) {
     resize(plane_at(b, from, b.flow[i]), plane_at(b, level, b.spare[i]), x_ratio, y_ratio, factor, b.resize);
   }
@@ -77,7 +77,7 @@ void start_flow(Buffers& b, const float* initial_flow, double scale_step) {
     }
   }
   for (int level = 1; initial_flow != nullptr && level < b.levels; ++level) {
-    carry_flow(b, level - 1, level, 1 / scale_step, 1 / scale_step, static_cast<float>(scale_step));
+    carry_flow(b, level - 1, level, 1 / scale_step, 1 / scale_step, scale_step);
   }
 }
 
@@ -154,7 +154,7 @@ void solve(const Tvl1Pair& pair, const Tvl1Params& params, float* memory) {
   const double ratio = 1 / params.scale_step;
   for (int level = 1; level < b.levels; ++level) {
     for (float** frame : b.frame) {
-      resize(plane_at(b, level - 1, frame[level - 1]), plane_at(b, level, frame[level]), ratio, ratio, 1.0f, b.resize);
+      resize(plane_at(b, level - 1, frame[level - 1]), plane_at(b, level, frame[level]), ratio, ratio, 1.0, b.resize);
     }
   }
 
@@ -162,7 +162,7 @@ void solve(const Tvl1Pair& pair, const Tvl1Params& params, float* memory) {
   for (int level = b.levels - 1; level >= 0; --level) {
     if (level < b.levels - 1) {
       carry_flow(b, level + 1, level, b.width[level + 1] / static_cast<double>(b.width[level]),
-                 b.height[level + 1] / static_cast<double>(b.height[level]), static_cast<float>(ratio));
+                 b.height[level + 1] / static_cast<double>(b.height[level]), ratio);
     }
     if (params.opencv_rounding) {
       solve_level<true>(b, level, params);

@@ -85,7 +85,7 @@ class Solver {
     for (int level = b_.levels - 1; level >= 0; --level) {
       if (level < b_.levels - 1) {
         carry_flow(level + 1, level, b_.width[level + 1] / static_cast<double>(b_.width[level]),
-                   b_.height[level + 1] / static_cast<double>(b_.height[level]), static_cast<float>(ratio));
+                   b_.height[level + 1] / static_cast<double>(b_.height[level]), ratio);
       }
       solve_level(level);
     }
@@ -125,12 +125,12 @@ class Solver {
       }
       for (int level = 1; level < b_.levels; ++level) {
         launch(resize_kernel, pixel_grid(level, pairs_), kPixelBlock, stream_, b_.frame[i][level - 1],
-               level_at(level - 1), b_.frame[i][level], level_at(level), ratio, ratio, 1.0f);
+               level_at(level - 1), b_.frame[i][level], level_at(level), ratio, ratio, 1.0);
       }
     }
   }
 
-  void carry_flow(int from, int level, double x_ratio, double y_ratio, float factor) {
+  void carry_flow(int from, int level, double x_ratio, double y_ratio, double factor) {
     launch(resize_kernel, pixel_grid(level, 2 * pairs_), kPixelBlock, stream_, b_.flow.source(), level_at(from),
            b_.flow.target(), level_at(level), x_ratio, y_ratio, factor);
     b_.flow.flip();
@@ -148,7 +148,7 @@ class Solver {
         "copy of the initial flow");
     const double step = params_.scale_step;
     for (int level = 1; level < b_.levels; ++level) {
-      carry_flow(level - 1, level, 1 / step, 1 / step, static_cast<float>(step));
+      carry_flow(level - 1, level, 1 / step, 1 / step, step);
     }
   }
 

@@ -48,8 +48,8 @@ HOST_DEVICE float grey_level(const pixel_t* frame, int channels, int64_t plane, 
   return scale * luma(first, static_cast<float>(frame[pixel + plane]), static_cast<float>(frame[pixel + 2 * plane]));
 }
 
-// Linear interpolation along one axis with pixel centres at half integers: value = (1 - fraction) * source[index] +
-// fraction * source[index + 1], where the fraction is zero if there is no next pixel.
+// Linear interpolation along one axis with pixel centres at half integers: value = source[index] + fraction *
+// (source[index + 1] - source[index]), where the fraction is zero if there is no next pixel.
 struct ResizeTap {
   int index;
   float fraction;
@@ -62,9 +62,16 @@ HOST_DEVICE ResizeTap resize_tap(int target, double ratio, int source_size) {
     return {0, 0.0f};
   }
   if (index >= source_size - 1) {
-    return {source_size - 1, 0.0f};
+    // The last pixel. OpenCV (in it, Intel's IPP) reaches it from the last but one where it shrinks an image, which
+    // rounds differently.
+    return ratio > 1 && source_size > 1 ? ResizeTap{source_size - 2, 1.0f} : ResizeTap{source_size - 1, 0.0f};
   }
   return {index, static_cast<float>(position - index)};
+}
+
+// A component of the flow, carried to another level. As OpenCV, without rounding a factor such as 0.8 to float32.
+HOST_DEVICE float scaled(double factor, float component) {
+  return static_cast<float>(factor * component);
 }
 
 // Where bicubic sampling takes its taps, base - 1 .. base + 2, and how far beyond base it lies. A sample far outside

@@ -53,7 +53,7 @@ void resize_row(const float* source, int source_width, int width, const ResizeSc
 }
 
 // target = factor * source, resampled bilinearly; a step of one target pixel is `ratio` source pixels.
-void resize(const Plane& source, const Plane& target, double x_ratio, double y_ratio, float factor,
+void resize(const Plane& source, const Plane& target, double x_ratio, double y_ratio, double factor,
             const ResizeScratch& scratch) {
   for (int x = 0; x < target.width; ++x) {
     const ResizeTap tap = resize_tap(x, x_ratio, source.width);
@@ -75,7 +75,10 @@ void resize(const Plane& source, const Plane& target, double x_ratio, double y_r
     float* row = target.row(y);
     for (int x = 0; x < target.width; x += kLanes) {
       const Vec above = load(top + x);
-      store(row + x, Vec(factor) * fma_of(tap.fraction, load(bottom + x) - above, above));
+      store(row + x, fma_of(tap.fraction, load(bottom + x) - above, above));
+    }
+    for (int x = 0; factor != 1 && x < target.width; ++x) {
+      row[x] = scaled(factor, row[x]);
     }
   }
 }

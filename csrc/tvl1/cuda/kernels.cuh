@@ -49,7 +49,7 @@ __global__ void load_kernel(const pixel_t* frames, int channels, Level level, fl
 
 // target = factor * source, resampled bilinearly; a step of one target pixel is `ratio` source pixels.
 __global__ void resize_kernel(const float* source, Level from, float* target, Level to, double x_ratio, double y_ratio,
-                              float factor) {
+                              double factor) {
   const int x = pixel_x(), y = pixel_y();
   if (!to.holds(x, y)) {
     return;
@@ -62,7 +62,7 @@ __global__ void resize_kernel(const float* source, Level from, float* target, Le
     return fma_of(tx.fraction, source[from.at(right, row)] - left, left);
   };
   const float top = along_x(ty.index), bottom = along_x(below);
-  target[blockIdx.z * to.plane() + to.at(x, y)] = factor * fma_of(ty.fraction, bottom - top, top);
+  target[blockIdx.z * to.plane() + to.at(x, y)] = scaled(factor, fma_of(ty.fraction, bottom - top, top));
 }
 
 // Frame 1 beside its centred differences (half one-sided at the edges): one load per tap when it is sampled.
