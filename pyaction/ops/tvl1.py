@@ -27,7 +27,7 @@ class TVL1Params:
     scales: int = 5
     """Levels of the pyramid. Levels with a side shorter than 16 pixels are left out."""
     scale_step: float = 0.8
-    """Size of a level relative to the next finer one, in (0, 1)."""
+    """Size of a level relative to the next finer one, in [0.05, 0.95]."""
     warps: int = 5
     """How often, per level, frame 1 is sampled anew where the flow points."""
     outer_iterations: int = 10
@@ -46,7 +46,7 @@ class TVL1Params:
         """Refuses values outside the ranges above."""
         for name in ("scales", "warps", "outer_iterations", "inner_iterations"):
             value = getattr(self, name)
-            if not (isinstance(value, int) and 1 <= value <= 100_000):
+            if not (type(value) is int and 1 <= value <= 100_000):
                 raise ValueError(f"TVL1Params: {name} must be an integer from 1 to 100000; got {value!r}")
         for name, smallest, largest in (
             ("tau", 1e-6, 0.25),
@@ -56,10 +56,12 @@ class TVL1Params:
             ("epsilon", 0.0, 1e6),
         ):
             value = getattr(self, name)
-            if not (isinstance(value, int | float) and smallest <= value <= largest):
+            if type(value) not in (int, float) or not smallest <= value <= largest:
                 raise ValueError(f"TVL1Params: {name} must be from {smallest:g} to {largest:g}; got {value!r}")
-        if self.median_size not in (1, 3, 5):
+        if type(self.median_size) is not int or self.median_size not in (1, 3, 5):
             raise ValueError(f"TVL1Params: median_size must be 1 (none), 3 or 5; got {self.median_size!r}")
+        if type(self.opencv_rounding) is not bool:
+            raise ValueError(f"TVL1Params: opencv_rounding must be True or False; got {self.opencv_rounding!r}")
 
 
 PRESETS = {

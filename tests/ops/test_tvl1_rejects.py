@@ -96,7 +96,7 @@ def test_rejects_preset_by_its_exact_name(preset: str) -> None:
 
 
 REJECTED_FIELDS = {
-    "scales": (0, 2.5, "5", 100_001),
+    "scales": (0, 2.5, "5", 100_001, True),
     "warps": (0, -3, 2.0),
     "outer_iterations": (0, None),
     "inner_iterations": (0, 10.5),
@@ -105,7 +105,8 @@ REJECTED_FIELDS = {
     "theta": (0.0, -0.3, math.nan, None),
     "scale_step": (0.0, 1.0, 1.25, math.nan),
     "epsilon": (-0.01, math.inf, math.nan),
-    "median_size": (0, 2, 7, "3"),
+    "median_size": (0, 2, 7, "3", 3.0, True),
+    "opencv_rounding": ("no", 0, None),
 }
 RANGES = {
     "tau": "from 1e-06 to 0.25",
@@ -114,6 +115,7 @@ RANGES = {
     "scale_step": "from 0.05 to 0.95",
     "epsilon": r"from 0 to 1e\+06",
     "median_size": r"1 \(none\), 3 or 5",
+    "opencv_rounding": "True or False",
 }
 
 
