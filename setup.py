@@ -20,7 +20,6 @@ class CMakeBuild(build_ext):
         configure = [
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={output}",
             f"-DPython_EXECUTABLE={sys.executable}",
-            f"-DPYACTION_VERSION={self.distribution.get_version()}",
             f"-DPYACTION_CUDA={os.environ.get('PYACTION_CUDA', 'auto')}",
             f"-DPYACTION_CUDA_ARCHITECTURES={os.environ.get('TORCH_CUDA_ARCH_LIST', '')}",
         ]
