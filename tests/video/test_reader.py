@@ -1,6 +1,5 @@
 """Reading: what comes out of a file is exactly what is in it, or an error that says what is wrong."""
 
-import os
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -265,22 +264,17 @@ def test_a_size_that_changes(tmp_path):
 
 # ---------------------------------------------------------------------- real data sets
 
-DATA = os.environ.get("PYACTION_TEST_DATA")
 
-
-def real_videos():
-    if DATA is None:
-        return []
-    rows = (Path(DATA) / "INDEX.md").read_text()
+def real_videos(folder):
+    rows = (folder / "INDEX.md").read_text()
     return re.findall(r"^\| (videos/\S+) .*?(\d+) frames decoded", rows, re.MULTILINE)
 
 
-@pytest.mark.skipif(DATA is None, reason="set PYACTION_TEST_DATA to the folder of real videos")
-def test_real_videos():
-    found = real_videos()
+def test_real_videos(real_data):
+    found = real_videos(real_data)
     assert len(found) >= 30
     for name, expected in found:
-        path = Path(DATA) / name
+        path = real_data / name
         with video.open(path, short_side=64) as reader:
             count = len(reader)
             assert count == int(expected), name
@@ -293,10 +287,9 @@ def test_real_videos():
                 assert torch.equal(reader.frames([index])[0], every[index]), (name, index)
 
 
-@pytest.mark.skipif(DATA is None, reason="set PYACTION_TEST_DATA to the folder of real videos")
-def test_real_videos_cut(tmp_path):
-    for name, expected in real_videos()[::4]:
-        content = (Path(DATA) / name).read_bytes()
+def test_real_videos_cut(real_data, tmp_path):
+    for name, expected in real_videos(real_data)[::4]:
+        content = (real_data / name).read_bytes()
         path = tmp_path / f"cut{Path(name).suffix}"
         path.write_bytes(content[: len(content) * 6 // 10])
         with pytest.raises(video.VideoError, match="is cut short"):
