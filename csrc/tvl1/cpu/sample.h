@@ -96,7 +96,9 @@ HOST_DEVICE Texel sample_row(const float* texels, const SampleChunk& chunk, int 
   return fma_of(chunk.x_weight[3][i], row[3], sum);
 }
 
-void sample(const TexelPlane& texels, int count, SampleChunk& chunk) {
+// noipa: gcc 12 rewrites the address of the store relative to the weights', then takes the function for one without
+// effects, and drops the call.
+__attribute__((noipa)) void sample(const TexelPlane& texels, int count, SampleChunk& chunk) {
   for (int i = 0; i < count; ++i) {
     const float* taps = texels.data + chunk.offset[i];
     Texel sum = chunk.y_weight[0][i] * sample_row(taps, chunk, i);
