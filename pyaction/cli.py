@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("pyaction: stopped; the same command goes on where it stopped", file=sys.stderr)
         return _INTERRUPTED
-    except (ImportError, OSError, ValueError) as error:
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
         print(f"pyaction: {_sentence(error)}", file=sys.stderr)
         return 2
 
@@ -109,22 +109,17 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _flow(options: argparse.Namespace) -> int:
-    import torch
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from pyaction.engine.flow_files import find_videos, prepare_folder, write_flow
+    from pyaction.engine.flow_files import find_videos, write_flow
+    from pyaction.engine.flow_folder import FlowFolder
     from pyaction.engine.flow_sinks import FlowJob
     from pyaction.video import VideoError
 
     job = FlowJob(options.format, options.preset, options.short_side, options.bound, options.radius)
-    device = options.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: torch sees no CUDA device here; use --device cpu")
-    videos = find_videos(options.videos)
-    prepare_folder(options.output, job)
+    device = _device(options.device)
+    find_videos(options.videos)  # before a folder is made for nothing
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("pairs"),
@@ -132,16 +127,16 @@ def _flow(options: argparse.Namespace) -> int:
     written = skipped = pairs = 0
     failures = []
     start = time.perf_counter()
-    with Progress(*columns, console=console, transient=True) as progress:
+    with FlowFolder(options.output, job) as folder, Progress(*columns, console=console, transient=True) as progress:
+        videos = find_videos(options.videos, exclude=folder.finished_targets())
         all_videos = progress.add_task("videos", total=len(videos))
         for source, name in videos.items():
             task = progress.add_task(name.name, total=None)
             try:
                 done = write_flow(
                     source,
-                    options.output,
+                    folder,
                     name,
-                    job,
                     device=device,
                     on_error=options.on_error,
                     on_progress=partial(_show_progress, progress, task),
@@ -160,6 +155,22 @@ def _flow(options: argparse.Namespace) -> int:
     if pairs:
         print(f"{pairs} pairs of frames in {seconds:.1f} s: {pairs / seconds:.1f} per second on {device}")
     return 2 if failures else 0
+
+
+def _device(wanted: str) -> str:
+    """Turns auto into cpu or cuda, and refuses cuda where it cannot be."""
+    import torch
+
+    from pyaction._native import build_facts
+
+    compiled, present = bool(build_facts()["cuda_version"]), torch.cuda.is_available()
+    if wanted == "auto":
+        return "cuda" if compiled and present else "cpu"
+    if wanted == "cuda" and not compiled:
+        raise ValueError("--device cuda: pyaction was compiled without CUDA; install it anew, or use --device cpu")
+    if wanted == "cuda" and not present:
+        raise ValueError("--device cuda: torch sees no CUDA device here; use --device cpu")
+    return wanted
 
 
 def _show_progress(progress: "Progress", task: "TaskID", done: int, total: int) -> None:

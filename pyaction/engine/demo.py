@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyaction import flow, video
-from pyaction.engine.flow_files import prepare_folder, write_flow
+from pyaction.engine.flow_files import write_flow
+from pyaction.engine.flow_folder import FlowFolder
 from pyaction.engine.flow_sinks import FlowJob
 
 HEIGHT, WIDTH, FRAMES, FPS = 240, 320, 24, 25
@@ -50,11 +51,10 @@ def run_demo(folder: Path, say: Callable[[str], None], device: str = "cpu") -> D
 
     results = {}
     for form in ("flo", "video"):
-        job = FlowJob(format=form)
         results[form] = folder / f"flow_{form}"
         say(f"computing its optical flow into {results[form]}")
-        prepare_folder(results[form], job)
-        write_flow(source, results[form], Path(source.stem), job, device=device)
+        with FlowFolder(results[form], FlowJob(format=form)) as flow_folder:
+            write_flow(source, flow_folder, Path(source.stem), device=device)
 
     files = sorted((results["flo"] / source.stem).glob("*.flo"))
     computed = torch.stack([flow.read(file).flow for file in files])

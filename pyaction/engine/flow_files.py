@@ -1,10 +1,8 @@
 """Video files in, optical-flow files out."""
 
-import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,20 +10,22 @@ import torch
 from torch import Tensor
 
 from pyaction import ops, video
+from pyaction.engine.flow_folder import FlowFolder
 from pyaction.engine.flow_sinks import SINKS, FlowJob
 
 VIDEO_SUFFIXES = frozenset(
     ".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split(),
 )
 _PAIRS_AT_A_TIME = 16
-_SETTINGS_NAME = "flow.json"
 
 
-def find_videos(paths: Sequence[str | os.PathLike[str]]) -> dict[Path, Path]:
+def find_videos(paths: Sequence[str | os.PathLike[str]], exclude: Collection[Path] = ()) -> dict[Path, Path]:
     """Lists the videos behind some paths, and where the flow of each belongs.
 
     Args:
-        paths: Video files, and folders that are searched through for files with a video's suffix.
+        paths: Video files, and folders that are searched through for files with a video's suffix. Hidden files are
+            passed by.
+        exclude: Resolved paths to pass by in the folders: results of earlier runs, which may be videos too.
 
     Returns:
         source -> target: the file's name without suffix; for a file found in a folder, with the folders between.
@@ -37,7 +37,12 @@ def find_videos(paths: Sequence[str | os.PathLike[str]]) -> dict[Path, Path]:
     targets: dict[Path, Path] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
+            files = (file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
+            found = [
+                file
+                for file in sorted(files)
+                if not (file.name.startswith(".") or file.is_dir() or file.resolve() in exclude)
+            ]
             if not found:
                 raise ValueError(f"{path} holds no video file ({' '.join(sorted(VIDEO_SUFFIXES))})")
             targets.update((file, file.relative_to(path).with_suffix("")) for file in found)
@@ -53,36 +58,10 @@ def find_videos(paths: Sequence[str | os.PathLike[str]]) -> dict[Path, Path]:
     return targets
 
 
-def prepare_folder(folder: Path, job: FlowJob) -> None:
-    """Makes a folder of flow and notes the job in it, or checks that it holds flow of the same job.
-
-    Raises:
-        ValueError: The folder holds flow made with other settings.
-        OSError: The folder cannot be made or written to.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    note = folder / _SETTINGS_NAME
-    settings = {"version": 1, **asdict(job)}
-    if note.exists():
-        try:
-            found = json.loads(note.read_text())
-        except ValueError:
-            found = {}
-        if found != settings:
-            wrong = [f"{key} {found.get(key)!r}, not {value!r}" for key, value in settings.items()
-                     if found.get(key) != value]  # fmt: skip
-            raise ValueError(f"{folder} holds flow made with {', '.join(wrong)}; choose another -o folder")
-        return
-    partial = note.with_name(f".{note.name}.partial")
-    partial.write_text(json.dumps(settings, indent=1))
-    os.replace(partial, note)
-
-
 def write_flow(
     source: Path,
-    folder: Path,
+    folder: FlowFolder,
     name: Path,
-    job: FlowJob,
     *,
     device: str = "cpu",
     on_error: Literal["raise", "stop"] = "raise",
@@ -95,9 +74,8 @@ def write_flow(
 
     Args:
         source: The video file.
-        folder: A folder that `prepare_folder` has made for `job`.
+        folder: Where the result belongs, and what it is to be; open.
         name: Name of the result within the folder, without suffix.
-        job: What to compute and how to store it.
         device: Where to compute: "cpu" or "cuda".
         on_error: What to do where the video is damaged, see `video.open`.
         on_progress: Called with the number of pairs done and the number of all pairs.
@@ -106,35 +84,46 @@ def write_flow(
         The number of pairs of frames, or None if the flow was there already.
 
     Raises:
-        video.VideoError: The video cannot be read, or has fewer than two frames.
+        video.VideoError: The video cannot be read or has fewer than two frames, or something else has its name.
         OSError: The result cannot be written; nothing is left behind.
     """
+    job = folder.job
     sink_type = SINKS[job.format]
-    target = folder / name.with_name(name.name + sink_type.suffix)
-    if target.exists():
-        return None
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target = folder.path / name.with_name(name.name + sink_type.suffix)
     partial = target.with_name(f".partial.{target.name}")
-    _remove(partial)  # of a run that was killed
-    try:
-        with video.open(source, color="gray", short_side=job.short_side, on_error=on_error) as reader:
-            pairs = len(reader) - 1
-            if pairs < 1:
-                raise video.VideoError(f"{source} has {len(reader)} frame; flow needs two")
-            on_progress(0, pairs)
+    with _reading(source, job, on_error) as reader:
+        if folder.is_finished(target, source):
+            return None
+        pairs = len(reader) - 1
+        if pairs < 1:
+            raise video.VideoError(f"{source} has {len(reader)} frame; flow needs two")
+        on_progress(0, pairs)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _remove(partial)  # of a run that was killed
             with sink_type(partial, job, reader) as sink:
                 done = 0
                 for flow in _flow_of(reader, job, device):
                     sink.write(flow)
                     done += len(flow)
                     on_progress(done, pairs)
-        os.replace(partial, target)
-    except BaseException as error:
-        _remove(partial)
-        if isinstance(error, OSError) and error.errno and str(error.filename or partial).startswith(str(partial)):
-            raise OSError(error.errno, error.strerror, str(target)) from error
-        raise
+            os.replace(partial, target)
+        except BaseException as error:
+            _remove(partial)
+            if isinstance(error, OSError) and error.errno and str(error.filename or partial).startswith(str(partial)):
+                raise OSError(error.errno, error.strerror, str(target)) from error
+            raise
+    folder.note_finished(target, source)
     return pairs
+
+
+def _reading(source: Path, job: FlowJob, on_error: Literal["raise", "stop"]) -> video.Reader:
+    """Opens a video. What is wrong with one file is a VideoError: it is no reason to leave the others undone."""
+    try:
+        return video.open(source, color="gray", short_side=job.short_side, on_error=on_error)
+    except OSError as error:
+        reason = f"{source}: {error.strerror}" if error.strerror else str(error)
+        raise video.VideoError(reason) from error
 
 
 def _flow_of(reader: video.Reader, job: FlowJob, device: str) -> Iterator[Tensor]:
