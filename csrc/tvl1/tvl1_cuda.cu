@@ -11,7 +11,9 @@
 namespace pyaction {
 namespace {
 
-constexpr int64_t kMaxPairs = 1024; // solved at a time: bounds the scratch memory, and grid.z
+// Solved at a time: no more pairs than grid.z takes, and than fit into this scratch memory (one at least).
+constexpr int64_t kMaxPairs = 1024;
+constexpr int64_t kScratchBytes = int64_t{4} << 30;
 
 // A field that kernels cannot update in place: they read one copy and write the other.
 struct Field {
@@ -219,8 +221,9 @@ class Solver {
 
 void solve_batch(const Tvl1Batch& batch, const Tvl1Params& params) {
   const cudaStream_t stream = current_stream(batch.flow);
-  const int64_t pairs = std::min(batch.batch, kMaxPairs);
   Buffers count;
+  const int64_t one = sizeof(float) * place_buffers(count, 1, batch.height, batch.width, params, nullptr);
+  const int64_t pairs = std::min({batch.batch, kMaxPairs, std::max<int64_t>(kScratchBytes / one, 1)});
   const int64_t floats = place_buffers(count, pairs, batch.height, batch.width, params, nullptr);
   const Tensor memory = torch::stable::new_empty(batch.flow, {&floats, 1});
   for (int64_t first = 0; first < batch.batch; first += pairs) {

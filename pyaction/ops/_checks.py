@@ -8,15 +8,18 @@ from torch import Tensor
 FLOATING = (torch.float32, torch.float64)
 
 
-def check_tensor(op: str, name: str, value: object, ndim: int, dtypes: Sequence[torch.dtype]) -> None:
-    """Refuses anything but a tensor of `ndim` dimensions and one of `dtypes`, on the CPU or a CUDA device."""
+def check_tensor(op: str, name: str, value: object, layout: str, dtypes: Sequence[torch.dtype]) -> None:
+    """Refuses anything but a tensor with the dimensions of `layout`, such as "[N, C, H, W]", and one of `dtypes`."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{op}: {name} must be a torch.Tensor; got {type(value).__name__}")
+        raise TypeError(f"{op}: {name} must be a torch.Tensor {layout}; got {type(value).__name__}")
+    ndim = layout.count(",") + 1
     if value.ndim != ndim:
-        raise ValueError(f"{op}: {name} must have {ndim} dimensions; got shape {list(value.shape)}")
+        dimensions = "dimension" if ndim == 1 else "dimensions"
+        raise ValueError(f"{op}: {name} must have {ndim} {dimensions}, {layout}; got shape {list(value.shape)}")
     if value.dtype not in dtypes:
         expected = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-        raise ValueError(f"{op}: {name} must be {expected}; got {str(value.dtype).removeprefix('torch.')}")
+        hint = "; call .float() first" if value.dtype in (torch.float16, torch.bfloat16) else ""
+        raise ValueError(f"{op}: {name} must be {expected}; got {str(value.dtype).removeprefix('torch.')}{hint}")
 
 
 def check_alike(op: str, name: str, value: Tensor, other_name: str, other: Tensor) -> None:

@@ -59,8 +59,8 @@ def ssim(
         >>> ssim(image, 1 - image, window=2, c1=1e-4, c2=0.1)
         tensor([[[[-0.6667]]]])
     """
-    check_tensor("ssim", "image0", image0, 4, FLOATING)
-    check_tensor("ssim", "image1", image1, 4, FLOATING)
+    check_tensor("ssim", "image0", image0, "[N, C, H, W]", FLOATING)
+    check_tensor("ssim", "image1", image1, "[N, C, H, W]", FLOATING)
     check_shape("ssim", "image1", image1, image0.shape, "[N, C, H, W] of image0")
     check_alike("ssim", "image1", image1, "image0", image0)
     check_choice("ssim", "weighting", weighting, ("uniform", "gaussian"))

@@ -107,7 +107,7 @@ def triplet_loss(
     the selection counts as constant. Results do not vary from run to run.
 
     Args:
-        anchors: ``(N, D)`` embeddings, float32 or float64. Autocast is switched off for their distances.
+        anchors: ``(N, D)`` embeddings, float32 or float64 (under autocast: ``embeddings.float()``).
         references: ``(M, D)`` embeddings that positives and negatives come from, say of another modality; same
             dtype and device. None: the anchors themselves, each excluded as its own positive.
         anchor_labels: ``(N,)``, int64, same device.
@@ -162,7 +162,7 @@ def _check_embeddings(
     op: str, anchors: Tensor, references: Tensor | None, anchor_labels: Tensor, reference_labels: Tensor | None
 ) -> tuple[Tensor, Tensor, bool]:
     """Checks the tensors; returns the references and their labels, and whether self-pairs are excluded."""
-    check_tensor(op, "anchors", anchors, 2, FLOATING)
+    check_tensor(op, "anchors", anchors, "[N, D]", FLOATING)
     _check_labels(op, "anchor_labels", anchor_labels, "anchors", anchors)
     if references is None and reference_labels is None:
         return anchors, anchor_labels, True
@@ -171,7 +171,7 @@ def _check_embeddings(
         raise ValueError(
             f"{op}: references and reference_labels must both be given or both be None; got only {missing} as None"
         )
-    check_tensor(op, "references", references, 2, FLOATING)
+    check_tensor(op, "references", references, "[M, D]", FLOATING)
     check_alike(op, "references", references, "anchors", anchors)
     check_shape(op, "references", references, (references.shape[0], anchors.shape[1]), "[M, D of the anchors]")
     _check_labels(op, "reference_labels", reference_labels, "references", references)
@@ -180,7 +180,7 @@ def _check_embeddings(
 
 def _check_labels(op: str, name: str, labels: Tensor, other_name: str, embeddings: Tensor) -> None:
     """Refuses labels that are not one int64 for each embedding, on its device."""
-    check_tensor(op, name, labels, 1, (torch.int64,))
+    check_tensor(op, name, labels, "[N]", (torch.int64,))
     check_shape(op, name, labels, embeddings.shape[:1], f"one for each of the {other_name}")
     if labels.device != embeddings.device:
         raise ValueError(
@@ -190,6 +190,11 @@ def _check_labels(op: str, name: str, labels: Tensor, other_name: str, embedding
 
 def _distances(anchors: Tensor, references: Tensor, distance: str) -> Tensor:
     """Distances (N, M) of anchors (N, D) and references (M, D), by one matrix product."""
+    # Distances do not change when both are moved, but |a|^2 + |r|^2 - 2 a r loses digits far from the origin. To one of
+    # the references and not to their mean: embeddings on a grid stay on it, and equal distances equal.
+    origin = references[:1].detach()
+    if len(origin) > 0:
+        anchors, references = anchors - origin, references - origin
     with torch.autocast(anchors.device.type, enabled=False):  # which would make the product float16
         squared = torch.addmm(references.square().sum(1), anchors, references.T, alpha=-2)
         squared = (squared + anchors.square().sum(1, keepdim=True)).clamp_min(0)

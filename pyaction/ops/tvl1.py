@@ -1,6 +1,7 @@
 """TV-L1 optical flow."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,9 @@ from pyaction import _native  # noqa: F401  (registers torch.ops.pyaction)
 from pyaction.ops._autograd import register_blocker, register_fake
 from pyaction.ops._checks import check_alike, check_choice, check_shape, check_tensor
 
+# Floating frames are in [0, 1], give or take what filters add. Beyond this they are grey levels 0..255, whose flow
+# would be garbage.
+_LARGEST_FLOATING = 4.0
 _FRAME_DTYPES = (torch.uint8, torch.float32, torch.float64)
 
 
@@ -100,8 +104,9 @@ def tvl1_flow(
         ``frame0(x, y) ~ frame1(x + u, y + v)``.
 
     Raises:
-        ValueError: An argument has the wrong rank, shape, dtype or device, frames on the CPU hold NaN or infinity,
-            or the preset is unknown. (On CUDA, looking would stall the stream: NaN in a frame gives NaN flow.)
+        ValueError: An argument has the wrong rank, shape, dtype or device, the preset is unknown, or frames on the
+            CPU hold NaN, infinity or values far outside [0, 1]. (On CUDA, looking would stall the stream: NaN in a
+            frame gives NaN flow.)
 
     Example:
         >>> frame0 = torch.zeros(1, 1, 64, 64)
@@ -111,24 +116,25 @@ def tvl1_flow(
         >>> flow.shape, flow[0, :, 30, 30].round().tolist()
         (torch.Size([1, 2, 64, 64]), [2.0, 1.0])
     """
-    check_tensor("tvl1_flow", "frame0", frame0, 4, _FRAME_DTYPES)
-    check_tensor("tvl1_flow", "frame1", frame1, 4, _FRAME_DTYPES)
+    check_tensor("tvl1_flow", "frame0", frame0, "[N, C, H, W]", _FRAME_DTYPES)
+    check_tensor("tvl1_flow", "frame1", frame1, "[N, C, H, W]", _FRAME_DTYPES)
     n, channels, h, w = frame0.shape
     if channels not in (1, 3):
-        raise ValueError(f"tvl1_flow: frame0 must have 1 or 3 channels; got shape {list(frame0.shape)}")
+        hint = "; frames [N, H, W, C] need .permute(0, 3, 1, 2)" if w in (1, 3) else ""
+        raise ValueError(f"tvl1_flow: frame0 must have 1 or 3 channels; got shape {list(frame0.shape)}{hint}")
     check_shape("tvl1_flow", "frame1", frame1, frame0.shape, "the shape of frame0")
     check_alike("tvl1_flow", "frame1", frame1, "frame0", frame0)
     for name, frame in (("frame0", frame0), ("frame1", frame1)):
-        _check_finite(name, frame)
+        _check_values(name, frame, _LARGEST_FLOATING)
     if initial_flow is not None:
-        check_tensor("tvl1_flow", "initial_flow", initial_flow, 4, (torch.float32,))
+        check_tensor("tvl1_flow", "initial_flow", initial_flow, "[N, 2, H, W]", (torch.float32,))
         check_shape("tvl1_flow", "initial_flow", initial_flow, (n, 2, h, w), "[N, 2, H, W] of the frames")
         if initial_flow.device != frame0.device:
             raise ValueError(
                 "tvl1_flow: initial_flow and frame0 must be on one device; "
                 f"got {initial_flow.device} and {frame0.device}"
             )
-        _check_finite("initial_flow", initial_flow)
+        _check_values("initial_flow", initial_flow, math.inf)
     if isinstance(params, str):
         check_choice("tvl1_flow", "params", params, tuple(PRESETS))
         params = PRESETS[params]
@@ -142,11 +148,19 @@ def _ordered(params: TVL1Params) -> tuple[float | int | bool, ...]:
     return tuple(getattr(params, field.name) for field in dataclasses.fields(params))
 
 
-def _check_finite(name: str, tensor: Tensor) -> None:
+def _check_values(name: str, tensor: Tensor, largest: float) -> None:
     # A compiled graph cannot branch on values.
     looks = tensor.is_floating_point() and tensor.device.type == "cpu" and not torch.compiler.is_compiling()
-    if looks and not tensor.isfinite().all():
+    if not looks or tensor.numel() == 0:
+        return
+    low, high = (float(value) for value in tensor.detach().aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"tvl1_flow: {name} holds NaN or infinity")
+    if max(-low, high) > largest:
+        raise ValueError(
+            f"tvl1_flow: {name} must be in [0, 1] where it is floating point; got values from {low:g} to {high:g} "
+            "(grey levels 0..255: divide by 255, or pass uint8)"
+        )
 
 
 @register_fake("tvl1_flow")

@@ -37,8 +37,8 @@ def warp(image: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = "
         >>> warp(image, flow, padding="border")
         tensor([[[[0.5000, 1.5000, 2.5000, 3.0000]]]])
     """
-    check_tensor("warp", "image", image, 4, FLOATING)
-    check_tensor("warp", "flow", flow, 4, FLOATING)
+    check_tensor("warp", "image", image, "[N, C, H, W]", FLOATING)
+    check_tensor("warp", "flow", flow, "[N, 2, H, W]", FLOATING)
     n, _, h, w = image.shape
     check_shape("warp", "flow", flow, (n, 2, h, w), "[N, 2, H, W] of the image")
     check_alike("warp", "flow", flow, "image", image)

@@ -236,6 +236,16 @@ class PyAVReader(Reader):
 
     def _convert(self, frame: av.VideoFrame) -> np.ndarray:
         """Turn a decoded frame into [C, H, W] uint8."""
+        try:
+            return self._scale_and_color(frame)
+        except (FFmpegError, MemoryError) as error:
+            height, width = self.size
+            raise VideoError(
+                f"{self.path} cannot be scaled from {frame.width} x {frame.height} to {width} x {height} pixels "
+                f"({getattr(error, 'strerror', None) or error})"
+            ) from error
+
+    def _scale_and_color(self, frame: av.VideoFrame) -> np.ndarray:
         layout = self._layout
         assert layout is not None  # known from the first frame of the first pass
         height, width = layout.height, layout.width

@@ -84,7 +84,9 @@ class Writer:
             raise FileNotFoundError(f"there is no folder {self.path.parent}; create it to write {self.path.name}")
         self._encoding = _ENCODINGS[suffix]
         # 1001 keeps the rates of television exact: 29.97 becomes 30000/1001.
-        self._rate = Fraction(fps).limit_denominator(1001)
+        self._rate = Fraction(fps).limit_denominator(1001 if fps >= 1 else 1_000_000)
+        if self._rate == 0:
+            raise ValueError(f"Writer: fps must be at least one frame in a million seconds; got {fps}")
         # FFmpeg chooses the container by the suffix.
         self._partial = self.path.with_name(f".{self.path.stem}.partial{self.path.suffix}")
         self._shape: tuple[int, ...] | None = None
@@ -101,12 +103,14 @@ class Writer:
                 call settles C, H and W.
 
         Raises:
-            TypeError: if frames are not uint8.
+            TypeError: if frames are no tensor of uint8.
             ValueError: if the shape is another one.
             OSError: if the file cannot be written (a full disk, say).
         """
         if self._closed:
             raise ValueError(f"Writer: {self.path} is finished; make a new Writer to write it again")
+        if not isinstance(frames, Tensor):
+            raise TypeError(f"Writer: frames must be a torch.Tensor; got {type(frames).__name__}")
         if frames.dtype != torch.uint8:
             raise TypeError(
                 "Writer: frames must be uint8, 0..255; "

@@ -302,6 +302,17 @@ def test_memory_does_not_grow_with_the_triplets() -> None:
     assert grown < 300 * 1024, f"{grown // 1024} MB"
 
 
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_far_from_the_origin(distance: Any, device: str) -> None:
+    """Embeddings with a common offset, as after a ReLU, keep their digits."""
+    embeddings = (torch.randn(64, 128, dtype=torch.float64) * 0.01 + 10).to(device)
+    labels = (torch.arange(64) % 8).to(device)
+    options: Any = {"margin": 0.02, "mining": "batch_hard", "distance": distance}
+    exact = triplet_loss(embeddings, None, labels, None, **options)
+    rounded = triplet_loss(embeddings.float(), None, labels, None, **options)
+    torch.testing.assert_close(rounded.double(), exact, rtol=1e-3, atol=0)
+
+
 def test_autocast_leaves_the_distances_alone(device: str) -> None:
     batch = sample((20, None, 8, 3), torch.float32, device)
     expected = triplet_loss(*batch, mining="all", margin=0.4)

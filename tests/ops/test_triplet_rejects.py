@@ -20,8 +20,8 @@ BATCH = {
     "margin": 0.4,
 }
 REJECTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "not a tensor": ({"anchors": ANCHORS.numpy()}, TypeError, "anchors must be a torch.Tensor; got ndarray"),
-    "rank": ({"anchors": ANCHORS[0]}, ValueError, r"anchors must have 2 dimensions; got shape \[3\]"),
+    "not a tensor": ({"anchors": ANCHORS.numpy()}, TypeError, r"anchors must be a torch.Tensor \[.*\]; got ndarray"),
+    "rank": ({"anchors": ANCHORS[0]}, ValueError, r"anchors must have 2 dimensions, \[N, D\]; got shape \[3\]"),
     "dtype": ({"anchors": ANCHORS.half()}, ValueError, "anchors must be float32 or float64; got float16"),
     "mixed": (
         {"references": REFERENCES.double()},

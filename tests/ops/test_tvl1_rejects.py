@@ -20,9 +20,13 @@ def with_value(tensor: Tensor, value: float) -> Tensor:
 
 
 REJECTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "not a tensor": ({"frame0": FRAME.numpy()}, TypeError, "frame0 must be a torch.Tensor; got ndarray"),
-    "rank": ({"frame0": FRAME[0]}, ValueError, r"frame0 must have 4 dimensions; got shape \[3, 5, 7\]"),
-    "rank of frame1": ({"frame1": FRAME[0]}, ValueError, r"frame1 must have 4 dimensions; got shape \[3, 5, 7\]"),
+    "not a tensor": ({"frame0": FRAME.numpy()}, TypeError, r"frame0 must be a torch.Tensor \[.*\]; got ndarray"),
+    "rank": ({"frame0": FRAME[0]}, ValueError, r"frame0 must have 4 dimensions, \[N, ., H, W\]; got shape \[3, 5, 7\]"),
+    "rank of frame1": (
+        {"frame1": FRAME[0]},
+        ValueError,
+        r"frame1 must have 4 dimensions, \[N, ., H, W\]; got shape \[3, 5, 7\]",
+    ),
     "dtype": ({"frame0": FRAME.int()}, ValueError, "frame0 must be uint8 or float32 or float64; got int32"),
     "dtype of frame1": ({"frame1": FRAME.half()}, ValueError, "frame1 must be .* float64; got float16"),
     "mixed": (
@@ -55,9 +59,13 @@ REJECTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "initial_flow type": (
         {"initial_flow": [0.5, 0.5]},
         TypeError,
-        "initial_flow must be a torch.Tensor; got list",
+        r"initial_flow must be a torch.Tensor \[N, 2, H, W\]; got list",
     ),
-    "initial_flow rank": ({"initial_flow": FLOW[0]}, ValueError, r"initial_flow must have 4 dimensions; got shape"),
+    "initial_flow rank": (
+        {"initial_flow": FLOW[0]},
+        ValueError,
+        r"initial_flow must have 4 dimensions, \[N, ., H, W\]; got shape",
+    ),
     "initial_flow dtype": ({"initial_flow": FLOW.double()}, ValueError, "must be float32; got float64"),
     "initial_flow size": (
         {"initial_flow": FLOW[..., :6]},
@@ -87,6 +95,20 @@ def test_rejects(case: str) -> None:
     with pytest.raises(error, match=message) as caught:
         tvl1_flow(**arguments)
     assert str(caught.value).startswith("tvl1_flow: ")
+
+
+def test_rejects_grey_levels_in_floating_frames() -> None:
+    """Frames of other flow code are often float in 0..255: the data term would count 255 times too much."""
+    levels = torch.rand(1, 1, 5, 7) * 200
+    with pytest.raises(ValueError, match=r"frame1 must be in \[0, 1\] .*; got .*divide by 255, or pass uint8"):
+        tvl1_flow(levels / 255, levels)
+    assert tvl1_flow(levels / 255, levels / 255 + 0.5).isfinite().all()  # what filters add is let through
+
+
+def test_rejects_frames_with_channels_last_with_a_hint() -> None:
+    frame = torch.rand(1, 20, 30, 3)
+    with pytest.raises(ValueError, match=r"1 or 3 channels; got shape \[1, 20, 30, 3\]; .*permute\(0, 3, 1, 2\)"):
+        tvl1_flow(frame, frame)
 
 
 @pytest.mark.parametrize("preset", ["Fast", "", "Opencv"])

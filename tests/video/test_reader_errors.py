@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 import pytest
+import torch
 from video.numbered_video import COUNT, number_in
 
 from pyaction import video
@@ -31,6 +32,13 @@ def test_no_video_inside(tmp_path, name, content, on_error):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(video.VideoError, match=rf"{name} cannot be opened as a video \(Invalid data"):
         video.open(tmp_path / name, on_error=on_error)
+
+
+def test_impossible_size(tmp_path):
+    video.write(tmp_path / "a.mp4", torch.zeros(2, 3, 2, 2, dtype=torch.uint8), fps=25)
+    with video.open(tmp_path / "a.mp4", short_side=10_000_000) as reader:
+        with pytest.raises(video.VideoError, match=r"a\.mp4 cannot be scaled from 2 x 2 to 10000000 x 10000000 pixels"):
+            next(iter(reader))
 
 
 def test_empty_file(tmp_path):

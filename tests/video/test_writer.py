@@ -200,3 +200,17 @@ def test_rejects_paths(tmp_path):
     with pytest.raises(IsADirectoryError, match="taken.mp4"):
         video.write(tmp_path / "taken.mp4", moving_blocks(2), fps=25)
     assert not Path(tmp_path / ".taken.partial.mp4").exists()
+
+
+def test_less_than_one_frame_in_a_second(tmp_path):
+    video.write(tmp_path / "slow.mkv", moving_blocks(3), fps=1 / 60)
+    with video.open(tmp_path / "slow.mkv") as reader:
+        assert len(reader) == 3 and reader.timestamps.diff().tolist() == [60, 60]
+    with pytest.raises(ValueError, match="at least one frame in a million seconds"):
+        video.Writer(tmp_path / "none.mp4", fps=1e-9)
+
+
+def test_rejects_what_is_no_tensor(tmp_path):
+    with pytest.raises(TypeError, match=r"must be a torch\.Tensor; got ndarray"):
+        video.write(tmp_path / "a.mp4", moving_blocks(2).numpy(), fps=25)
+    assert os.listdir(tmp_path) == []
