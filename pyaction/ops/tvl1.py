@@ -109,8 +109,7 @@ def tvl1_flow(
             frame gives NaN flow.)
 
     Example:
-        >>> frame0 = torch.zeros(1, 1, 64, 64)
-        >>> frame0[..., 20:40, 20:40] = torch.rand(20, 20)
+        >>> frame0 = torch.nn.functional.interpolate(torch.rand(1, 1, 16, 16), size=64, mode="bilinear")
         >>> frame1 = frame0.roll((1, 2), dims=(2, 3))  # one pixel down, two to the right
         >>> flow = tvl1_flow(frame0, frame1)
         >>> flow.shape, flow[0, :, 30, 30].round().tolist()
