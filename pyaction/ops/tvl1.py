@@ -43,8 +43,9 @@ class TVL1Params:
     median_size: int = 5
     """Side of the median filter on the flow: 3, 5, or 1 for none."""
     opencv_rounding: bool = True
-    """Round every operation as OpenCV 5 does on a CPU with FMA: the result is then equal to the last bit. False
-    computes the same at about half the cost."""
+    """Round every operation as OpenCV 5 does on a CPU with FMA: the result is then equal to the last bit (at a
+    scale_step of 0.6, say, OpenCV's resampling positions differ by 1e-14). False computes the same at about half the
+    cost."""
 
     def __post_init__(self) -> None:
         """Refuses values outside the ranges above."""
