@@ -2,6 +2,7 @@
 
 #include <torch/csrc/stable/library.h>
 
+#include "common/parallel.h"
 #include "ssim/ssim_entry.h"
 
 namespace pyaction {
@@ -20,7 +21,7 @@ const SsimKernels<double>& kernels_for(const SsimArguments<double>&) {
 template <typename scalar_t, typename Kernel>
 void share_rows(const SsimArguments<scalar_t>& a, int64_t rows, int64_t elements_per_row, int64_t workspace_size,
                 const Tensor& tensor, Kernel kernel) {
-  const int64_t most = 1 + rows * elements_per_row / 16384; // less work than that per thread does not pay
+  const int64_t most = 1 + rows * elements_per_row / kGrainElements;
   const int64_t shares = std::min({int64_t{torch::stable::get_num_threads()}, rows, most});
   const int64_t padded = (workspace_size + 63) / 64 * 64; // no cache line has two writers
   const Tensor workspace = torch::stable::new_empty(tensor, {shares * padded});

@@ -43,7 +43,7 @@ __device__ WindowMoments<scalar_t> window_moments(const SsimArguments<scalar_t>&
 template <typename scalar_t>
 __global__ void ssim_kernel(SsimArguments<scalar_t> a) {
   const int64_t map_plane = int64_t{a.map_height} * a.map_width;
-  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const int64_t i = thread_index();
   if (i >= a.planes * map_plane) {
     return;
   }
@@ -58,7 +58,7 @@ template <typename scalar_t>
 __global__ void ssim_window_grad_kernel(SsimArguments<scalar_t> a,
                                         WindowGrad<scalar_t>* window_grads) { // [planes, map_height, map_width]
   const int64_t map_plane = int64_t{a.map_height} * a.map_width;
-  const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const int64_t i = thread_index();
   if (i >= a.planes * map_plane) {
     return;
   }
@@ -73,7 +73,7 @@ template <typename scalar_t>
 __global__ void ssim_pixel_grad_kernel(SsimArguments<scalar_t> a,
                                        const WindowGrad<scalar_t>* window_grads) { // [planes, map_height, map_width]
   const int64_t plane_size = int64_t{a.height} * a.width;
-  const int64_t pixel = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const int64_t pixel = thread_index();
   if (pixel >= a.planes * plane_size) {
     return;
   }

@@ -36,7 +36,7 @@ __device__ PixelTaps<scalar_t> locate(const WarpArguments<scalar_t>& a, int64_t 
 template <typename scalar_t>
 __global__ void warp_kernel(WarpArguments<scalar_t> a) {
   const int64_t plane = int64_t{a.height} * a.width;
-  const int64_t pixel = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const int64_t pixel = thread_index();
   if (pixel >= a.batch * plane) {
     return;
   }
@@ -54,7 +54,7 @@ __global__ void warp_kernel(WarpArguments<scalar_t> a) {
 template <typename scalar_t>
 __global__ void warp_grad_flow_kernel(WarpArguments<scalar_t> a) {
   const int64_t plane = int64_t{a.height} * a.width;
-  const int64_t pixel = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const int64_t pixel = thread_index();
   if (pixel >= a.batch * plane) {
     return;
   }
@@ -82,7 +82,7 @@ __global__ void warp_grad_flow_kernel(WarpArguments<scalar_t> a) {
 template <typename scalar_t>
 __global__ void warp_grad_image_kernel(WarpArguments<scalar_t> a) {
   const int64_t plane = int64_t{a.height} * a.width;
-  const int64_t pixel = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const int64_t pixel = thread_index();
   if (pixel >= a.batch * plane) {
     return;
   }

@@ -28,6 +28,11 @@ inline void check_cuda(cudaError_t error, const char* what) {
   STD_TORCH_CHECK(error == cudaSuccess, "pyaction: ", what, " failed: ", cudaGetErrorString(error));
 }
 
+// Number of the calling thread in a launch along x.
+__device__ inline int64_t thread_index() {
+  return int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+}
+
 // Blocks of `per_block` that cover `count` elements.
 inline unsigned blocks_for(int64_t count, int64_t per_block) {
   const int64_t blocks = (count + per_block - 1) / per_block;
