@@ -113,13 +113,15 @@ def _flow(options: argparse.Namespace) -> int:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from pyaction.engine.flow_files import find_videos, write_flow
-    from pyaction.engine.flow_folder import FlowFolder
+    from pyaction.engine.flow_folder import FlowFolder, read_record
     from pyaction.engine.flow_sinks import FlowJob
     from pyaction.video import VideoError
 
     job = FlowJob(options.format, options.preset, options.short_side, options.bound, options.radius)
     device = _device(options.device)
-    find_videos(options.videos)  # before a folder is made for nothing
+    # Found before a folder is made for nothing. Earlier results may lie among the videos, and be videos.
+    results = {(options.output / target).resolve() for target in read_record(options.output)}
+    videos = find_videos(options.videos, exclude=results)
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("pairs"),
@@ -128,7 +130,6 @@ def _flow(options: argparse.Namespace) -> int:
     failures = []
     start = time.perf_counter()
     with FlowFolder(options.output, job) as folder, Progress(*columns, console=console, transient=True) as progress:
-        videos = find_videos(options.videos, exclude=folder.finished_targets())
         all_videos = progress.add_task("videos", total=len(videos))
         for source, name in videos.items():
             task = progress.add_task(name.name, total=None)

@@ -91,9 +91,9 @@ def write_flow(
     sink_type = SINKS[job.format]
     target = folder.path / name.with_name(name.name + sink_type.suffix)
     partial = target.with_name(f".partial.{target.name}")
+    if source.exists() and folder.is_finished(target, source):
+        return None
     with _reading(source, job, on_error) as reader:
-        if folder.is_finished(target, source):
-            return None
         pairs = len(reader) - 1
         if pairs < 1:
             raise video.VideoError(f"{source} has {len(reader)} frame; flow needs two")

@@ -17,6 +17,19 @@ _RECORD = "finished.jsonl"
 _LOCK = ".lock"
 
 
+def read_record(folder: Path) -> dict[str, tuple[str, int]]:
+    """What a folder says is finished: result, relative to it -> path and bytes of its video. Empty for a new folder."""
+    record = folder / _RECORD
+    sources = {}
+    for line in record.read_text().splitlines() if record.exists() else ():
+        try:
+            entry = json.loads(line)
+            sources[entry["target"]] = (entry["source"], entry["bytes"])
+        except (ValueError, KeyError, TypeError):
+            continue  # the last line of a run that was killed: its result counts as in the way
+    return sources
+
+
 class FlowFolder:
     """A folder of flow, locked while it is open. All flow in it is of one job.
 
@@ -33,7 +46,7 @@ class FlowFolder:
         self.path = path
         self.job = job
         self._lock: IO[str] | None = None
-        self._sources: dict[str, tuple[str, int]] = {}  # target -> path and bytes of the video
+        self._sources: dict[str, tuple[str, int]] = {}  # see read_record
 
     def __enter__(self) -> FlowFolder:
         """Locks the folder, notes the job in it or checks that it is the one noted, and reads the record."""
@@ -46,7 +59,7 @@ class FlowFolder:
             raise ValueError(f"another run is writing to {self.path}; wait for it, or choose another -o") from None
         try:
             self._settle_job()
-            self._read_record()
+            self._sources = read_record(self.path)
         except BaseException:
             self._lock.close()
             raise
@@ -56,10 +69,6 @@ class FlowFolder:
         """Lets go of the folder."""
         assert self._lock is not None
         self._lock.close()
-
-    def finished_targets(self) -> set[Path]:
-        """The resolved paths of all results in the folder."""
-        return {(self.path / target).resolve() for target in self._sources}
 
     def is_finished(self, target: Path, source: Path) -> bool:
         """Whether `target`, a path within the folder, is the flow of `source`.
@@ -102,12 +111,3 @@ class FlowFolder:
         ]
         if wrong:
             raise ValueError(f"{self.path} holds flow made with {', '.join(wrong)}; choose another -o")
-
-    def _read_record(self) -> None:
-        record = self.path / _RECORD
-        for line in record.read_text().splitlines() if record.exists() else ():
-            try:
-                entry = json.loads(line)
-                self._sources[entry["target"]] = (entry["source"], entry["bytes"])
-            except (ValueError, KeyError, TypeError):
-                continue  # the last line of a run that was killed: its result counts as in the way

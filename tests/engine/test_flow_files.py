@@ -296,6 +296,15 @@ def test_results_are_no_videos_to_work_on(folder: Path, tmp_path: Path, capsys: 
     assert visible(out) == ["a.mp4", "deep/er/b.mp4", "flow.json"]
 
 
+def test_results_beside_their_videos(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """a.mp4, made of a.avi, is no second video of that name when the command is run again."""
+    command = ["flow", str(folder), "-o", str(folder), "--format", "video"]
+    (folder / "deep" / "er" / "b.mp4").unlink()
+    for _ in range(2):
+        assert main(command) == 0
+    assert "0 videos written, 1 already there, 0 failed" in capsys.readouterr().out
+
+
 def test_source_is_never_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = folder / "deep" / "er" / "b.mp4"
     before = source.read_bytes()
