@@ -1,0 +1,1 @@
+"""Runs the CUDA kernels' own source on the CPU: single instruction, multiple threads, without a GPU."""
