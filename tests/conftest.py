@@ -1,10 +1,12 @@
 """Marks and fixtures of the whole suite."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from simt.harness import cuda_kernels_on_cpu
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -15,10 +17,31 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("no CUDA device")
 
 
-@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def device(request: pytest.FixtureRequest) -> str:
-    """Each device that has kernels."""
-    return request.param
+# What torch and Python do does not depend on whose kernels run; and gradients are compared with the reference's.
+NOT_ABOUT_KERNELS = ("test_opcheck", "test_compile", "test_gradcheck", "test_second_derivative", "test_gradient_is_re")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Emulated kernels are slow: they run where they make the difference."""
+
+    def is_about_kernels(item: pytest.Item) -> bool:
+        values = item.callspec.params  # type: ignore[attr-defined]
+        in_python = values.get("distance") == "euclidean" or values.get("reduction", "mean") != "mean"
+        return not in_python and not item.name.startswith(NOT_ABOUT_KERNELS)
+
+    items[:] = [item for item in items if item.get_closest_marker("simt") is None or is_about_kernels(item)]
+
+
+@pytest.fixture(
+    params=["cpu", pytest.param("simt", marks=pytest.mark.simt), pytest.param("cuda", marks=pytest.mark.gpu)]
+)
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each device that has kernels; and "simt", the CPU with the kernels of CUDA."""
+    if request.param != "simt":
+        yield request.param
+        return
+    with cuda_kernels_on_cpu():
+        yield "cpu"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,0 +1,93 @@
+"""The CUDA kernels on the CPU: the order of the threads' turns does not show in the results, the CPU kernels agree.
+
+What the kernels compute is tested with all else in tests/ops, where "simt" is one of the devices.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pyaction.ops import TVL1_PRESETS, mine_triplets, ssim, triplet_loss, tvl1_flow, warp
+from simt.harness import ORDERS, cuda_kernels_on_cpu
+
+TOLERANCE = {torch.float32: {"rtol": 1e-4, "atol": 1e-4}, torch.float64: {"rtol": 1e-11, "atol": 1e-11}}
+
+
+def check(results: Callable[[], list[Tensor]], tolerance: dict[str, float], any_order: tuple[int, ...] = ()) -> None:
+    """`any_order`: the results that are summed with atomics, where the last bits are chance."""
+    cpu = results()
+    runs = []
+    for order in ORDERS:
+        with cuda_kernels_on_cpu(order):
+            runs.append(results())
+    for i, expected in enumerate(cpu):
+        for run in runs:
+            torch.testing.assert_close(run[i], expected, **tolerance)
+            assert i in any_order or torch.equal(run[i], runs[0][i])
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_warp(dtype: torch.dtype, padding: Any) -> None:
+    image, flow = torch.rand(2, 3, 33, 47, dtype=dtype), torch.randn(2, 2, 33, 47, dtype=dtype) * 9
+    grad = torch.randn_like(image)
+
+    def results() -> list[Tensor]:
+        leaves = image.clone().requires_grad_(), flow.clone().requires_grad_()
+        output = warp(*leaves, padding=padding)
+        return [output, *torch.autograd.grad(output, leaves, grad)]
+
+    check(results, TOLERANCE[dtype], any_order=(1,))
+
+
+@pytest.mark.parametrize(
+    ("window", "stride", "weighting"), [(8, 8, "uniform"), (11, 1, "gaussian"), (4, 3, "gaussian")]
+)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_ssim(dtype: torch.dtype, window: int, stride: int, weighting: Any) -> None:
+    image0, image1 = torch.rand(2, 2, 3, 33, 47, dtype=dtype)
+
+    def results() -> list[Tensor]:
+        leaves = image0.clone().requires_grad_(), image1.clone().requires_grad_()
+        output = ssim(*leaves, window=window, stride=stride, weighting=weighting, c1=3e-4, c2=2e-3)
+        return [output, *torch.autograd.grad(output.square().sum(), leaves)]
+
+    check(results, TOLERANCE[dtype])
+
+
+# The second has more references than are sorted in shared memory.
+@pytest.mark.parametrize("size", [(65, None, 5, 7), (6, 2500, 8, 5)])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("mining", ["batch_hard", "hard_negative", "semihard", "semihard_closest", "all"])
+def test_triplets(mining: Any, dtype: torch.dtype, size: tuple[int, int | None, int, int]) -> None:
+    n, m, dimensions, classes = size
+    # On a grid: distances are exact, and often equal.
+    anchors = (torch.randint(-3, 4, (n, dimensions)) / 4).to(dtype)
+    references = None if m is None else (torch.randint(-3, 4, (m, dimensions)) / 4).to(dtype)
+    labels = torch.randint(0, classes, (n,)), None if m is None else torch.randint(0, classes, (m,))
+
+    def results() -> list[Tensor]:
+        leaf = anchors.clone().requires_grad_()
+        loss = triplet_loss(leaf, references, *labels, mining=mining, margin=0.75)
+        mined = mine_triplets(anchors, references, *labels, mining=mining, margin=0.75)
+        return [loss.detach(), *torch.autograd.grad(loss, leaf), *mined]
+
+    check(results, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("preset", ["fast", "opencv"])
+@pytest.mark.parametrize("epsilon", [0.0, 0.02])
+def test_tvl1(epsilon: float, preset: str) -> None:
+    smooth = torch.nn.functional.interpolate(torch.rand(3, 1, 9, 15), size=(45, 75), mode="bicubic").clamp(0, 1)
+    frame0, frame1 = smooth[..., 1:-1, :-3], smooth[..., 2:, 2:-1]
+    start = torch.randn(3, 2, 43, 72)
+    params = replace(TVL1_PRESETS[preset], outer_iterations=3, inner_iterations=7, warps=2, epsilon=epsilon)
+
+    def results() -> list[Tensor]:
+        return [tvl1_flow(frame0, frame1, params=params), tvl1_flow(frame0, frame1, initial_flow=start, params=params)]
+
+    check(results, {"rtol": 1e-3, "atol": 1e-3})
