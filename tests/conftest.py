@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from simt.harness import cuda_kernels_on_cpu
+from simt.harness import cuda_kernels_on_cpu, product
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -25,11 +25,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Emulated kernels are slow: they run where they make the difference."""
 
     def is_about_kernels(item: pytest.Item) -> bool:
-        values = item.callspec.params  # type: ignore[attr-defined]
+        values = item.callspec.params if hasattr(item, "callspec") else {}
         in_python = values.get("distance") == "euclidean" or values.get("reduction", "mean") != "mean"
         return not in_python and not item.name.startswith(NOT_ABOUT_KERNELS)
 
     items[:] = [item for item in items if item.get_closest_marker("simt") is None or is_about_kernels(item)]
+
+
+@pytest.fixture(scope="session")
+def cuda_kernels() -> None:
+    """Compiles them for the CPU: once, also where that fails."""
+    product()
 
 
 @pytest.fixture(
@@ -40,6 +46,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param != "simt":
         yield request.param
         return
+    request.getfixturevalue("cuda_kernels")
     with cuda_kernels_on_cpu():
         yield "cpu"
 

@@ -14,6 +14,8 @@ from torch import Tensor
 from pyaction.ops import TVL1_PRESETS, mine_triplets, ssim, triplet_loss, tvl1_flow, warp
 from simt.harness import ORDERS, cuda_kernels_on_cpu
 
+pytestmark = [pytest.mark.simt, pytest.mark.usefixtures("cuda_kernels")]
+
 TOLERANCE = {torch.float32: {"rtol": 1e-4, "atol": 1e-4}, torch.float64: {"rtol": 1e-11, "atol": 1e-11}}
 
 

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from simt import harness
 
+pytestmark = pytest.mark.simt
+
 KERNELS = harness.HERE / "kernels.cu"
 
 
