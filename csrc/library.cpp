@@ -3,11 +3,14 @@
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(pyaction, m) {
-  // Optical flow: frames [N, 1 or 3, H, W] -> flow [N, 2, H, W]                                   tvl1/tvl1.h
-  m.def(
-      "tvl1_flow(Tensor frame0, Tensor frame1, Tensor? initial_flow, float tau, float attachment, float theta, "
-      "int scales, float scale_step, int warps, int outer_iterations, int inner_iterations, float epsilon, "
-      "int median_size, bool opencv_rounding) -> Tensor");
+  // Optical flow; params: the fields of Tvl1Params in their order                                 tvl1/tvl1.h
+  // frames [N, 1 or 3, H, W] -> flow [N, 2, H, W]
+  m.def("tvl1_flow(Tensor frame0, Tensor frame1, Tensor? initial_flow, float[] params) -> Tensor");
+  // clip [N, T, 1 or 3, H, W] -> flow [N, T - 1, 2, H, W]
+  m.def("tvl1_flow_clip(Tensor clip, float[] params) -> Tensor");
+  // The same frame by frame: the first makes the state, each further one uses and changes it. index: of the frame.
+  m.def("tvl1_begin(Tensor frame, float[] params) -> Tensor state");
+  m.def("tvl1_next(Tensor(a!) state, Tensor frame, int index, float[] params) -> Tensor");
 
   // Bilinear warping: image [N, C, H, W], flow [N, 2, H, W] -> [N, C, H, W]                       warp/warp.h
   m.def("warp(Tensor image, Tensor flow, bool border) -> Tensor");

@@ -16,6 +16,7 @@ namespace {
 constexpr int kLanes = kVectorBytes / 4;
 
 // The vector forms below would hide the ones for float.
+using pyaction::floor_of;
 using pyaction::fma_of;
 using pyaction::hypot_of;
 using pyaction::max_of;
@@ -161,6 +162,132 @@ HOST_DEVICE Vec hypot_of(Vec a, Vec b) {
     a.lanes[i] = hypot_of(a.lanes[i], b.lanes[i]);
   }
   return a;
+}
+#endif
+
+typedef int IntLanes __attribute__((vector_size(kVectorBytes), may_alias, aligned(4)));
+
+// Rounds down; only for values that fit into an int.
+HOST_DEVICE Vec floor_of(Vec a) {
+  const Vec truncated = Vec(__builtin_convertvector(__builtin_convertvector(a.lanes, IntLanes), Vec::Native));
+  return where_less(a, truncated, truncated - Vec(1.0f), truncated);
+}
+
+HOST_DEVICE void store_as_int(int* address, Vec value) {
+  *reinterpret_cast<IntLanes*>(address) = __builtin_convertvector(value.lanes, IntLanes);
+}
+
+// 0, 1, 2, ...
+HOST_DEVICE Vec counting() {
+  Vec result;
+  for (int i = 0; i < kLanes; ++i) {
+    result.lanes[i] = static_cast<float>(i);
+  }
+  return result;
+}
+
+#if defined(__AVX512F__)
+// The last lane of `before`, then all but the last of `a`: each lane's left neighbour.
+HOST_DEVICE Vec left_of(Vec before, Vec a) {
+  return Vec::Native(_mm512_castsi512_ps(
+      _mm512_alignr_epi32(_mm512_castps_si512(a.lanes), _mm512_castps_si512(before.lanes), kLanes - 1)));
+}
+
+// All but the first lane of `a`, then the first of `behind`: each lane's right neighbour.
+HOST_DEVICE Vec right_of(Vec a, Vec behind) {
+  return Vec::Native(
+      _mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(behind.lanes), _mm512_castps_si512(a.lanes), 1)));
+}
+
+// In lane i what lane index[i] of `low` holds, or lane index[i] - kLanes of `high`; 0 <= index[i] < 2 * kLanes.
+HOST_DEVICE Vec pick(Vec low, Vec high, const int* index) {
+  return Vec::Native(_mm512_permutex2var_ps(low.lanes, _mm512_loadu_si512(index), high.lanes));
+}
+
+// Four floats from each of kLanes addresses: taps[k] holds the k-th of each.
+HOST_DEVICE void load_fours(const float* base, const int* offset, Vec* taps) {
+  __m512 of[4]; // of[i]: the fours of addresses i, i + 4, i + 8, i + 12
+  UNROLL
+  for (int i = 0; i < 4; ++i) {
+    const __m512 first = _mm512_castps128_ps512(_mm_loadu_ps(base + offset[i]));
+    const __m512 second = _mm512_insertf32x4(first, _mm_loadu_ps(base + offset[i + 4]), 1);
+    const __m512 third = _mm512_insertf32x4(second, _mm_loadu_ps(base + offset[i + 8]), 2);
+    of[i] = _mm512_insertf32x4(third, _mm_loadu_ps(base + offset[i + 12]), 3);
+  }
+  const __m512 a = _mm512_unpacklo_ps(of[0], of[1]), b = _mm512_unpacklo_ps(of[2], of[3]);
+  const __m512 c = _mm512_unpackhi_ps(of[0], of[1]), d = _mm512_unpackhi_ps(of[2], of[3]);
+  taps[0] = Vec::Native(_mm512_shuffle_ps(a, b, 0x44));
+  taps[1] = Vec::Native(_mm512_shuffle_ps(a, b, 0xEE));
+  taps[2] = Vec::Native(_mm512_shuffle_ps(c, d, 0x44));
+  taps[3] = Vec::Native(_mm512_shuffle_ps(c, d, 0xEE));
+}
+#elif defined(__AVX2__)
+HOST_DEVICE Vec left_of(Vec before, Vec a) {
+  const __m256i middle = _mm256_castps_si256(_mm256_permute2f128_ps(before.lanes, a.lanes, 0x21));
+  return Vec::Native(_mm256_castsi256_ps(_mm256_alignr_epi8(_mm256_castps_si256(a.lanes), middle, 12)));
+}
+
+HOST_DEVICE Vec right_of(Vec a, Vec behind) {
+  const __m256i middle = _mm256_castps_si256(_mm256_permute2f128_ps(a.lanes, behind.lanes, 0x21));
+  return Vec::Native(_mm256_castsi256_ps(_mm256_alignr_epi8(middle, _mm256_castps_si256(a.lanes), 4)));
+}
+
+HOST_DEVICE Vec pick(Vec low, Vec high, const int* index) {
+  const __m256i at = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index));
+  const __m256 is_high = _mm256_castsi256_ps(_mm256_slli_epi32(at, 28)); // the sign: bit 3, 8 or more
+  return Vec::Native(
+      _mm256_blendv_ps(_mm256_permutevar8x32_ps(low.lanes, at), _mm256_permutevar8x32_ps(high.lanes, at), is_high));
+}
+
+HOST_DEVICE void load_fours(const float* base, const int* offset, Vec* taps) {
+  __m256 of[4]; // of[i]: the fours of addresses i and i + 4
+  UNROLL
+  for (int i = 0; i < 4; ++i) {
+    of[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(base + offset[i])),
+                                 _mm_loadu_ps(base + offset[i + 4]), 1);
+  }
+  const __m256 a = _mm256_unpacklo_ps(of[0], of[1]), b = _mm256_unpacklo_ps(of[2], of[3]);
+  const __m256 c = _mm256_unpackhi_ps(of[0], of[1]), d = _mm256_unpackhi_ps(of[2], of[3]);
+  taps[0] = Vec::Native(_mm256_shuffle_ps(a, b, 0x44));
+  taps[1] = Vec::Native(_mm256_shuffle_ps(a, b, 0xEE));
+  taps[2] = Vec::Native(_mm256_shuffle_ps(c, d, 0x44));
+  taps[3] = Vec::Native(_mm256_shuffle_ps(c, d, 0xEE));
+}
+#else
+HOST_DEVICE Vec left_of(Vec before, Vec a) {
+  Vec result;
+  result.lanes[0] = before.lanes[kLanes - 1];
+  for (int i = 1; i < kLanes; ++i) {
+    result.lanes[i] = a.lanes[i - 1];
+  }
+  return result;
+}
+
+HOST_DEVICE Vec right_of(Vec a, Vec behind) {
+  Vec result;
+  for (int i = 0; i + 1 < kLanes; ++i) {
+    result.lanes[i] = a.lanes[i + 1];
+  }
+  result.lanes[kLanes - 1] = behind.lanes[0];
+  return result;
+}
+
+HOST_DEVICE Vec pick(Vec low, Vec high, const int* index) {
+  const Vec both[2] = {low, high};
+  const float* values = reinterpret_cast<const float*>(both);
+  Vec result;
+  for (int i = 0; i < kLanes; ++i) {
+    result.lanes[i] = values[index[i]];
+  }
+  return result;
+}
+
+HOST_DEVICE void load_fours(const float* base, const int* offset, Vec* taps) {
+  for (int k = 0; k < 4; ++k) {
+    for (int i = 0; i < kLanes; ++i) {
+      taps[k].lanes[i] = base[offset[i] + k];
+    }
+  }
 }
 #endif
 

@@ -8,28 +8,54 @@ namespace pyaction {
 constexpr int kMaxLevels = 64;
 constexpr int kMinLevelSize = 16;              // a coarser level with a shorter side is not made
 constexpr float kFlatGradient = 1.1920929e-7f; // squared gradients up to this carry no data term
+constexpr float kReferenceShare = 0.4f;        // of frame 0's gradient in the data term's (Wedel et al.); not as OpenCV
+// Squared distance from the image up to which a pixel has not left it: what rounding makes of no motion along an edge
+// must not decide.
+constexpr float kOutsideDistance = 1e-4f;
+constexpr float kLargestResidual = 30.0f; // grey levels that a residual counts for when two flows are compared
+constexpr int kCompareRadius = 2;         // of the window in which they are
 
 HOST_DEVICE int level_size(int size, double scale_step) {
   // Rounded half to even, as the default rounding mode does.
   return static_cast<int>(lrint(size * scale_step));
 }
 
-// The sizes of the pyramid's levels, finest first; returns how many there are.
-HOST_DEVICE int plan_levels(int height, int width, const Tvl1Params& params, int* widths, int* heights) {
-  int levels = 0;
-  while (levels < params.scales && levels < kMaxLevels) {
-    if (levels > 0) {
+// The levels of the pyramid, finest first.
+struct Levels {
+  int count;
+  int width[kMaxLevels], height[kMaxLevels];
+};
+
+HOST_DEVICE Levels plan_levels(int height, int width, const Tvl1Params& params) {
+  Levels levels;
+  levels.count = 0;
+  while (levels.count < params.scales && levels.count < kMaxLevels) {
+    if (levels.count > 0) {
       width = level_size(width, params.scale_step);
       height = level_size(height, params.scale_step);
       if (width < kMinLevelSize || height < kMinLevelSize) {
         break;
       }
     }
-    widths[levels] = width;
-    heights[levels] = height;
-    ++levels;
+    levels.width[levels.count] = width;
+    levels.height[levels.count] = height;
+    ++levels.count;
   }
   return levels;
+}
+
+// Pixels of level `from` per pixel of level `to`, along the axis along which the levels have these sizes. OpenCV takes
+// the nominal step where it shrinks.
+HOST_DEVICE double level_ratio(const int* sizes, int from, int to, const Tvl1Params& params) {
+  return params.as_opencv && from < to ? 1 / params.scale_step : sizes[from] / static_cast<double>(sizes[to]);
+}
+
+// What the flow's component along that axis is multiplied by when it changes from one level to another.
+HOST_DEVICE double level_factor(const int* sizes, int from, int to, const Tvl1Params& params) {
+  if (params.as_opencv) {
+    return from < to ? params.scale_step : 1 / params.scale_step;
+  }
+  return 1 / level_ratio(sizes, from, to, params);
 }
 
 // Grey level 0..255 of an RGB pixel, ITU-R BT.601.
@@ -91,35 +117,69 @@ HOST_DEVICE CubicTap cubic_tap(float coordinate, int size) {
 }
 
 // Weights of the taps base - 1 .. base + 2 of cubic convolution (Keys 1981) with a = -0.75, rounded as in OpenCV 5.
-HOST_DEVICE void cubic_weights(float fraction, float& w0, float& w1, float& w2, float& w3) {
+template <typename V>
+HOST_DEVICE void cubic_weights(V fraction, V& w0, V& w1, V& w2, V& w3) {
   constexpr float a = -0.75f;
-  const float x = fraction, y = 1.0f - fraction;
-  w0 = a * (x * (y * y));
-  w1 = fma_of(fma_of(a + 2.0f, x, -(a + 3.0f)), x * x, 1.0f);
-  w3 = a * ((x * x) * y);
-  w2 = ((1.0f - w0) - w1) - w3;
+  const V x = fraction, y = V(1.0f) - fraction;
+  w0 = V(a) * (x * (y * y));
+  w1 = fma_of(fma_of(V(a + 2.0f), x, V(-(a + 3.0f))), x * x, V(1.0f));
+  w3 = V(a) * ((x * x) * y);
+  w2 = ((V(1.0f) - w0) - w1) - w3;
 }
 
-// Both steps come in two roundings. exact = false is what the processor does best. exact = true rounds after every
-// operation, in OpenCV's order: TV-L1 is chaotic at occlusions, where one different bit ends in another flow, so only
-// a twin that is equal to the last bit is a twin at all.
+// Their derivatives.
+template <typename V>
+HOST_DEVICE void cubic_slopes(V fraction, V& d0, V& d1, V& d2, V& d3) {
+  constexpr float a = -0.75f;
+  const V x = fraction, y = V(1.0f) - fraction;
+  d0 = (V(a) * y) * fma_of(V(-3.0f), x, V(1.0f));
+  d1 = x * fma_of(V(3.0f * (a + 2.0f)), x, V(-2.0f * (a + 3.0f)));
+  d3 = (V(a) * x) * fma_of(V(-3.0f), x, V(2.0f));
+  d2 = ((-d0) - d1) - d3;
+}
 
-// What of (wx, wy) the steps divide by: |(wx, wy)|^2 itself, or its reciprocal (0 where flat).
-template <bool exact>
-HOST_DEVICE float data_norm(float wx, float wy) {
-  if (exact) {
+// Where a pixel comes from, moved into the image.
+template <typename V>
+struct Position {
+  V x, y;
+  V base_x, base_y; // rounded down
+  V inside;         // 1 where the image was not left, else 0
+};
+
+template <typename V>
+HOST_DEVICE Position<V> position_of(V x, V y, int width, int height) {
+  const V zero(0.0f), one(1.0f), last_x(static_cast<float>(width - 1)), last_y(static_cast<float>(height - 1));
+  Position<V> p;
+  // max_of(NaN, 0) is 0: the address is valid whatever comes.
+  p.x = min_of(max_of(x, zero), last_x);
+  p.y = min_of(max_of(y, zero), last_y);
+  p.base_x = floor_of(p.x);
+  p.base_y = floor_of(p.y);
+  const V moved = (p.x - x) * (p.x - x) + (p.y - y) * (p.y - y);
+  p.inside = where_less(V(kOutsideDistance), moved, zero, one);
+  return p;
+}
+
+// Both steps come in two variants (tvl1.h). as_opencv = true rounds after every operation, in OpenCV's order: TV-L1 is
+// chaotic at occlusions, where one different bit ends in another flow, so only a twin that is equal to the last bit is
+// a twin at all. as_opencv = false is what the processor does best.
+
+// What of the squared gradient the steps divide by: itself, or its reciprocal (0 where flat).
+template <bool as_opencv, typename V>
+HOST_DEVICE V data_norm(V wx, V wy) {
+  if (as_opencv) {
     return wx * wx + wy * wy;
   }
-  const float norm = fma_of(wx, wx, wy * wy);
-  return norm > kFlatGradient ? 1.0f / norm : 0.0f;
+  const V norm = fma_of(wx, wx, wy * wy);
+  return where_less(V(kFlatGradient), norm, V(1.0f) / norm, V(0.0f));
 }
 
 // Step of u (Zach et al., equations 12 and 15, in one). (wx, wy): warped gradient; constant + wx u1 + wy u2: residual;
 // norm: see data_norm; divergence1/2: of the dual variables of u1 and u2; limit: attachment * theta.
-template <bool exact, typename V>
+template <bool as_opencv, typename V>
 HOST_DEVICE void primal_step(V& u1, V& u2, V wx, V wy, V constant, V norm, V divergence1, V divergence2, V limit,
                              V theta) {
-  if (exact) {
+  if (as_opencv) {
     const V rho = constant + (wx * u1 + wy * u2), bound = limit * norm;
     V step = where_less(V(kFlatGradient), norm, -rho / norm, V(0.0f));
     step = where_less(bound, rho, -limit, step);
@@ -134,18 +194,44 @@ HOST_DEVICE void primal_step(V& u1, V& u2, V wx, V wy, V constant, V norm, V div
   }
 }
 
-// Step of the dual variables (px, py) of one component of u (Zach et al., equation 13); (ux, uy): its forward
-// gradient; ratio: tau / theta.
-template <bool exact, typename V>
-HOST_DEVICE void dual_step(V& px, V& py, V ux, V uy, V ratio) {
-  if (exact) {
-    const V norm = V(1.0f) + ratio * hypot_of(ux, uy);
-    px = (px + ratio * ux) / norm;
-    py = (py + ratio * uy) / norm;
+// Step of the dual variables (Zach et al., equation 13), in two halves between which a loop can do something else:
+// roots and quotients take long. p11, p12: dual of u1; p21, p22: dual of u2.
+template <typename V>
+struct DualStep {
+  V p11, p12, p21, p22; // before the division
+  V length1, length2;   // as OpenCV: of the gradients of u1 and of u2; else length1: square of their common length
+};
+
+// (u1x, u1y), (u2x, u2y): forward gradients; ratio: tau / theta.
+template <bool as_opencv, typename V>
+HOST_DEVICE DualStep<V> begin_dual_step(V p11, V p12, V p21, V p22, V u1x, V u1y, V u2x, V u2y, V ratio) {
+  if (as_opencv) {
+    return {p11 + ratio * u1x, p12 + ratio * u1y,  p21 + ratio * u2x,
+            p22 + ratio * u2y, hypot_of(u1x, u1y), hypot_of(u2x, u2y)};
+  }
+  const V square = fma_of(u1x, u1x, u1y * u1y) + fma_of(u2x, u2x, u2y * u2y);
+  return {fma_of(ratio, u1x, p11),
+          fma_of(ratio, u1y, p12),
+          fma_of(ratio, u2x, p21),
+          fma_of(ratio, u2y, p22),
+          square,
+          square};
+}
+
+template <bool as_opencv, typename V>
+HOST_DEVICE void end_dual_step(const DualStep<V>& step, V& p11, V& p12, V& p21, V& p22, V ratio) {
+  if (as_opencv) {
+    const V norm1 = V(1.0f) + ratio * step.length1, norm2 = V(1.0f) + ratio * step.length2;
+    p11 = step.p11 / norm1;
+    p12 = step.p12 / norm1;
+    p21 = step.p21 / norm2;
+    p22 = step.p22 / norm2;
   } else {
-    const V scale = V(1.0f) / fma_of(ratio, sqrt_of(fma_of(ux, ux, uy * uy)), V(1.0f));
-    px = fma_of(ratio, ux, px) * scale;
-    py = fma_of(ratio, uy, py) * scale;
+    const V scale = V(1.0f) / fma_of(ratio, sqrt_of(step.length1), V(1.0f));
+    p11 = step.p11 * scale;
+    p12 = step.p12 * scale;
+    p21 = step.p21 * scale;
+    p22 = step.p22 * scale;
   }
 }
 

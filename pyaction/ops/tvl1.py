@@ -20,7 +20,14 @@ _FRAME_DTYPES = (torch.uint8, torch.float32, torch.float64)
 
 @dataclass(frozen=True)
 class TVL1Params:
-    """What TV-L1 minimises and how hard it tries. The defaults are OpenCV's: the preset ``"opencv"``."""
+    """What TV-L1 minimises and how hard it tries. The defaults are OpenCV's: the preset ``"opencv"``.
+
+    Example:
+        >>> TVL1Params(scales=8).warps
+        5
+        >>> dataclasses.replace(PRESETS["fast"], attachment=0.3).attachment
+        0.3
+    """
 
     tau: float = 0.25
     """Step of the dual variables, in (0, 0.25]."""
@@ -42,10 +49,12 @@ class TVL1Params:
     """A warp ends when the root mean square update, in pixels, is not above this. 0: all iterations are run."""
     median_size: int = 5
     """Side of the median filter on the flow: 3, 5, or 1 for none."""
-    opencv_rounding: bool = True
-    """Round every operation as OpenCV 5 does on a CPU with FMA: the result is then equal to the last bit (at a
-    scale_step of 0.6, say, OpenCV's resampling positions differ by 1e-14). False computes the same at about half the
-    cost."""
+    as_opencv: bool = True
+    """Compute what OpenCV 5 computes, to the last bit on a CPU with FMA (at a scale_step of 0.6, say, OpenCV's
+    resampling positions differ by 1e-14). False is pyaction's own TV-L1, which is nearer to the truth at less work:
+    one norm for both components of the flow (vectorial total variation), exact derivatives of the sampled surface
+    mixed with those of frame 0, no data term for pixels that leave the image, and dual variables that are carried
+    from level to level. csrc/tvl1/tvl1.h has the list."""
 
     def __post_init__(self) -> None:
         """Refuses values outside the ranges above."""
@@ -65,16 +74,49 @@ class TVL1Params:
                 raise ValueError(f"TVL1Params: {name} must be from {smallest:g} to {largest:g}; got {value!r}")
         if type(self.median_size) is not int or self.median_size not in (1, 3, 5):
             raise ValueError(f"TVL1Params: median_size must be 1 (none), 3 or 5; got {self.median_size!r}")
-        if type(self.opencv_rounding) is not bool:
-            raise ValueError(f"TVL1Params: opencv_rounding must be True or False; got {self.opencv_rounding!r}")
+        if type(self.as_opencv) is not bool:
+            raise ValueError(f"TVL1Params: as_opencv must be True or False; got {self.as_opencv!r}")
 
 
 PRESETS = {
     # cv2.optflow.DualTVL1OpticalFlow of OpenCV 5, with its defaults.
     "opencv": TVL1Params(),
     # Iterations are not quality, a deep pyramid is.
-    "fast": TVL1Params(scales=16, warps=2, outer_iterations=1, inner_iterations=10, epsilon=0.0, opencv_rounding=False),
+    "fast": TVL1Params(
+        attachment=0.2,
+        scales=16,
+        warps=2,
+        outer_iterations=1,
+        inner_iterations=10,
+        epsilon=0.0,
+        median_size=3,
+        as_opencv=False,
+    ),
+    "accurate": TVL1Params(
+        attachment=0.2,
+        theta=0.2,
+        scales=24,
+        scale_step=0.85,
+        warps=5,
+        outer_iterations=2,
+        inner_iterations=10,
+        epsilon=0.0,
+        as_opencv=False,
+    ),
+    # In a sequence the previous flow makes up for the second warp.
+    "video": TVL1Params(
+        attachment=0.2,
+        scales=16,
+        warps=1,
+        outer_iterations=1,
+        inner_iterations=10,
+        epsilon=0.0,
+        median_size=3,
+        as_opencv=False,
+    ),
 }
+
+Preset = Literal["fast", "accurate", "video", "opencv"]
 
 
 def tvl1_flow(
@@ -82,15 +124,15 @@ def tvl1_flow(
     frame1: Tensor,
     *,
     initial_flow: Tensor | None = None,
-    params: TVL1Params | Literal["fast", "opencv"] = "fast",
+    params: TVL1Params | Preset = "fast",
 ) -> Tensor:
     r"""Optical flow between pairs of frames by TV-L1 (Zach, Pock and Bischof 2007).
 
-    .. math:: \min_u \int |\nabla u_1| + |\nabla u_2| + \lambda\, |I_1(x + u(x)) - I_0(x)|\; dx
+    .. math:: \min_u \int |\nabla u| + \lambda\, |I_1(x + u(x)) - I_0(x)|\; dx
 
     coarse to fine, with a median filter between the iterations. On the CPU the pairs of a batch are shared among
-    torch's threads; on CUDA a batch is one sequence of launches on the current stream, without synchronisation.
-    Not differentiable.
+    torch's threads, which work together on one pair where there are more threads than pairs; on CUDA a batch is one
+    sequence of launches on the current stream, without synchronisation. Not differentiable.
 
     Args:
         frame0: ``(N, C, H, W)``, C = 1 (grey) or 3 (RGB, turned grey by ITU-R BT.601), uint8 in 0..255, or
@@ -98,7 +140,8 @@ def tvl1_flow(
         frame1: The frames that follow: shape, dtype and device of `frame0`.
         initial_flow: ``(N, 2, H, W)``, float32, pixels: where the coarsest level starts. Default: zero.
         params: A :class:`TVL1Params`, or the name of a preset: ``"fast"`` (the default: deep pyramid, few
-            iterations) or ``"opencv"`` (what OpenCV 5 computes with its defaults).
+            iterations), ``"accurate"``, ``"video"`` (for `tvl1_flow_clip`) or ``"opencv"`` (what OpenCV 5 computes
+            with its defaults).
 
     Returns:
         ``(N, 2, H, W)``, float32, pixels; channel 0 = x (right), channel 1 = y (down), from frame 0 to frame 1:
@@ -116,16 +159,12 @@ def tvl1_flow(
         >>> flow.shape, flow[0, :, 30, 30].round().tolist()
         (torch.Size([1, 2, 64, 64]), [2.0, 1.0])
     """
-    check_tensor("tvl1_flow", "frame0", frame0, "[N, C, H, W]", _FRAME_DTYPES)
+    _check_frames("tvl1_flow", "frame0", frame0, "[N, C, H, W]")
     check_tensor("tvl1_flow", "frame1", frame1, "[N, C, H, W]", _FRAME_DTYPES)
-    n, channels, h, w = frame0.shape
-    if channels not in (1, 3):
-        hint = "; frames [N, H, W, C] need .permute(0, 3, 1, 2)" if w in (1, 3) else ""
-        raise ValueError(f"tvl1_flow: frame0 must have 1 or 3 channels; got shape {list(frame0.shape)}{hint}")
+    n, _, h, w = frame0.shape
     check_shape("tvl1_flow", "frame1", frame1, frame0.shape, "the shape of frame0")
     check_alike("tvl1_flow", "frame1", frame1, "frame0", frame0)
-    for name, frame in (("frame0", frame0), ("frame1", frame1)):
-        _check_values(name, frame, _LARGEST_FLOATING)
+    _check_values("tvl1_flow", "frame1", frame1, _LARGEST_FLOATING)
     if initial_flow is not None:
         check_tensor("tvl1_flow", "initial_flow", initial_flow, "[N, 2, H, W]", (torch.float32,))
         check_shape("tvl1_flow", "initial_flow", initial_flow, (n, 2, h, w), "[N, 2, H, W] of the frames")
@@ -134,39 +173,153 @@ def tvl1_flow(
                 "tvl1_flow: initial_flow and frame0 must be on one device; "
                 f"got {initial_flow.device} and {frame0.device}"
             )
-        _check_values("initial_flow", initial_flow, math.inf)
+        _check_values("tvl1_flow", "initial_flow", initial_flow, math.inf)
+    return torch.ops.pyaction.tvl1_flow(frame0, frame1, initial_flow, _values("tvl1_flow", params))
+
+
+def tvl1_flow_clip(clip: Tensor, *, params: TVL1Params | Preset = "video") -> Tensor:
+    """TV-L1 flow between all neighbouring frames of clips; sooner and steadier than pair by pair.
+
+    The pyramid of a frame is made once for both of its pairs. At every level, around every pixel where the flow of
+    the pair before explains this pair better than what the coarser level found, that flow is where the level starts:
+    small things that move fast are not lost again at every frame, and at a cut, where it explains nothing, nothing is
+    taken over. With ``as_opencv`` only the pyramids are shared: the flow is that of `tvl1_flow`, pair by pair.
+
+    Args:
+        clip: ``(N, T, C, H, W)``, frames as for `tvl1_flow`; T at least 1.
+        params: A :class:`TVL1Params`, or the name of a preset, see `tvl1_flow`.
+
+    Returns:
+        ``(N, T - 1, 2, H, W)``, float32, pixels, from frame t to frame t + 1.
+
+    Raises:
+        ValueError: As `tvl1_flow`; or the clip has no frame.
+
+    Example:
+        >>> frame = torch.nn.functional.interpolate(torch.rand(1, 1, 16, 16), size=64, mode="bilinear")
+        >>> clip = torch.stack([frame.roll(2 * t, dims=3) for t in range(5)], dim=1)
+        >>> flow = tvl1_flow_clip(clip)
+        >>> flow.shape, flow[0, 3, :, 30, 30].round().abs().tolist()
+        (torch.Size([1, 4, 2, 64, 64]), [2.0, 0.0])
+    """
+    _check_frames("tvl1_flow_clip", "clip", clip, "[N, T, C, H, W]")
+    if clip.shape[1] == 0:
+        raise ValueError(f"tvl1_flow_clip: clip must have a frame; got shape {list(clip.shape)}")
+    return torch.ops.pyaction.tvl1_flow_clip(clip, _values("tvl1_flow_clip", params))
+
+
+class TVL1Stream:
+    """`tvl1_flow_clip` for frames that come one by one; the flow is the same.
+
+    Args:
+        params: A :class:`TVL1Params`, or the name of a preset, see `tvl1_flow`.
+
+    Example:
+        >>> stream = TVL1Stream()
+        >>> stream.push(torch.rand(1, 3, 48, 64)) is None  # the first frame has no flow
+        True
+        >>> stream.push(torch.rand(1, 3, 48, 64)).shape
+        torch.Size([1, 2, 48, 64])
+    """
+
+    def __init__(self, params: TVL1Params | Preset = "video") -> None:
+        self._params = _values("TVL1Stream", params)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the frames so far: the next one begins another sequence, of any size."""
+        self._state: Tensor | None = None
+        self._shape = torch.Size()
+        self._index = 0
+
+    def push(self, frame: Tensor) -> Tensor | None:
+        """Takes the next frame of each of N sequences.
+
+        Args:
+            frame: ``(N, C, H, W)``, as for `tvl1_flow`; after the first with its shape, dtype and device.
+
+        Returns:
+            ``(N, 2, H, W)``, float32, pixels, from the frame before to this one; None for the first frame.
+
+        Raises:
+            ValueError: As `tvl1_flow`. The frame then counts as not pushed, and the sequence can go on.
+        """
+        _check_frames("TVL1Stream.push", "frame", frame, "[N, C, H, W]")
+        if self._state is None:
+            self._state = torch.ops.pyaction.tvl1_begin(frame, self._params)
+            self._shape, self._dtype, self._index = frame.shape, frame.dtype, 1
+            return None
+        came, expected = (frame.shape, frame.dtype, frame.device), (self._shape, self._dtype, self._state.device)
+        if came != expected:
+            raise ValueError(
+                f"TVL1Stream.push: the frames of a sequence must be alike; got {_described(*came)} after "
+                f"{_described(*expected)} (reset() begins another sequence)"
+            )
+        flow = torch.ops.pyaction.tvl1_next(self._state, frame, self._index, self._params)
+        self._index += 1
+        return flow
+
+
+def _described(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> str:
+    return f"{list(shape)} {str(dtype).removeprefix('torch.')} on {device}"
+
+
+def _values(op: str, params: TVL1Params | str) -> list[float]:
+    """The fields in the order of the class, as the kernels take them."""
     if isinstance(params, str):
-        check_choice("tvl1_flow", "params", params, tuple(PRESETS))
+        check_choice(op, "params", params, tuple(PRESETS))
         params = PRESETS[params]
     elif not isinstance(params, TVL1Params):
-        raise TypeError(f"tvl1_flow: params must be a TVL1Params or a preset's name; got {type(params).__name__}")
-    return torch.ops.pyaction.tvl1_flow(frame0, frame1, initial_flow, *_ordered(params))
+        raise TypeError(f"{op}: params must be a TVL1Params or a preset's name; got {type(params).__name__}")
+    return [float(getattr(params, field.name)) for field in dataclasses.fields(params)]
 
 
-def _ordered(params: TVL1Params) -> tuple[float | int | bool, ...]:
-    # The schema lists the fields in the order of the class.
-    return tuple(getattr(params, field.name) for field in dataclasses.fields(params))
+def _check_frames(op: str, name: str, frames: Tensor, layout: str) -> None:
+    check_tensor(op, name, frames, layout, _FRAME_DTYPES)
+    channels, width = frames.shape[-3], frames.shape[-1]
+    if channels not in (1, 3):
+        channels_last = "; frames [..., H, W, C] need .movedim(-1, -3)" if width in (1, 3) else ""
+        raise ValueError(f"{op}: {name} must have 1 or 3 channels; got shape {list(frames.shape)}{channels_last}")
+    _check_values(op, name, frames, _LARGEST_FLOATING)
 
 
-def _check_values(name: str, tensor: Tensor, largest: float) -> None:
+def _check_values(op: str, name: str, tensor: Tensor, largest: float) -> None:
     # A compiled graph cannot branch on values.
     looks = tensor.is_floating_point() and tensor.device.type == "cpu" and not torch.compiler.is_compiling()
     if not looks or tensor.numel() == 0:
         return
     low, high = (float(value) for value in tensor.detach().aminmax())
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"tvl1_flow: {name} holds NaN or infinity")
+        raise ValueError(f"{op}: {name} holds NaN or infinity")
     if max(-low, high) > largest:
         raise ValueError(
-            f"tvl1_flow: {name} must be in [0, 1] where it is floating point; got values from {low:g} to {high:g} "
+            f"{op}: {name} must be in [0, 1] where it is floating point; got values from {low:g} to {high:g} "
             "(grey levels 0..255: divide by 255, or pass uint8)"
         )
 
 
 @register_fake("tvl1_flow")
-def _(frame0: Tensor, frame1: Tensor, initial_flow: Tensor | None, *params: float) -> Tensor:
+def _(frame0: Tensor, frame1: Tensor, initial_flow: Tensor | None, params: list[float]) -> Tensor:
     n, _, h, w = frame0.shape
     return frame0.new_empty((n, 2, h, w), dtype=torch.float32)
 
 
-register_blocker("tvl1_flow", "is not differentiable: detach the frames, or train a flow network")
+@register_fake("tvl1_flow_clip")
+def _(clip: Tensor, params: list[float]) -> Tensor:
+    n, t, _, h, w = clip.shape
+    return clip.new_empty((n, t - 1, 2, h, w), dtype=torch.float32)
+
+
+@register_fake("tvl1_begin")
+def _(frame: Tensor, params: list[float]) -> Tensor:
+    return frame.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.float32)
+
+
+@register_fake("tvl1_next")
+def _(state: Tensor, frame: Tensor, index: int, params: list[float]) -> Tensor:
+    n, _, h, w = frame.shape
+    return frame.new_empty((n, 2, h, w), dtype=torch.float32)
+
+
+for _op in ("tvl1_flow", "tvl1_flow_clip"):
+    register_blocker(_op, "is not differentiable: detach the frames, or train a flow network")

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from reference.tvl1 import Params, moving_texture, resize, sample
+from reference.tvl1 import Params, moving_texture
 from reference.tvl1 import tvl1_flow as reference_tvl1_flow
+from reference.tvl1_opencv import resize, sample
 from torch import Tensor
 
 from pyaction import flow as flow_files

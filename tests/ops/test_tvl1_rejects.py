@@ -1,6 +1,7 @@
-"""What pyaction.ops.tvl1_flow and TVL1Params refuse, and the words they refuse it with."""
+"""What the TV-L1 ops and TVL1Params refuse, and the words they refuse it with."""
 
 import math
+from collections.abc import Callable
 from dataclasses import astuple
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyaction.ops import TVL1Params, tvl1_flow
+from pyaction.ops import TVL1Params, TVL1Stream, tvl1_flow, tvl1_flow_clip
 
 FRAME, FLOW = torch.rand(2, 3, 5, 7), torch.rand(2, 2, 5, 7)
 
@@ -97,6 +98,69 @@ def test_rejects(case: str) -> None:
     assert str(caught.value).startswith("tvl1_flow: ")
 
 
+CLIP = torch.rand(2, 4, 3, 5, 7)
+CLIP_REJECTS: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
+    "not a tensor": (CLIP.tolist(), {}, TypeError, r"clip must be a torch.Tensor \[N, T, C, H, W\]; got list"),
+    "rank": (CLIP[0], {}, ValueError, r"clip must have 5 dimensions, \[N, ., ., H, W\]; got shape \[4, 3, 5, 7\]"),
+    "dtype": (CLIP.half(), {}, ValueError, "clip must be uint8 or float32 or float64; got float16"),
+    "channels": (CLIP[:, :, :2], {}, ValueError, r"clip must have 1 or 3 channels; got shape \[2, 4, 2, 5, 7\]$"),
+    "channels last": (CLIP.movedim(2, 4), {}, ValueError, r".*; got shape \[2, 4, 5, 7, 3\]; .*movedim\(-1, -3\)$"),
+    "no frame": (CLIP[:, :0], {}, ValueError, r"clip must have a frame; got shape \[2, 0, 3, 5, 7\]"),
+    "grey levels": (CLIP * 255, {}, ValueError, r"clip must be in \[0, 1\] .*; got .*divide by 255, or pass uint8"),
+    "NaN": (torch.where(CLIP == CLIP.max(), math.nan, CLIP), {}, ValueError, "clip holds NaN or infinity"),
+    "infinity": (CLIP / 0.0, {}, ValueError, "clip holds NaN or infinity"),
+    "preset": (CLIP, {"params": "Video"}, ValueError, "params must be one of .*'video'.*; got 'Video'"),
+    "params": (CLIP, {"params": None}, TypeError, "params must be a TVL1Params or a preset's name; got NoneType"),
+}
+
+
+@pytest.mark.parametrize("case", CLIP_REJECTS)
+def test_clip_rejects(case: str) -> None:
+    clip, options, error, message = CLIP_REJECTS[case]
+    with pytest.raises(error, match=f"^tvl1_flow_clip: {message}"):
+        tvl1_flow_clip(clip, **options)
+
+
+STREAM_REJECTS: dict[str, tuple[Callable[[Tensor], Any], str]] = {
+    "rank": (lambda frame: frame[0], r"frame must have 4 dimensions, .*; got shape \[3, 20, 33\]"),
+    "channels": (lambda frame: frame[:, :2], r"frame must have 1 or 3 channels; got shape \[2, 2, 20, 33\]"),
+    "NaN": (lambda frame: frame * math.nan, "frame holds NaN or infinity"),
+    "size": (
+        lambda frame: frame[..., :32],
+        r"must be alike; got \[2, 3, 20, 32\] float32 on cpu after \[2, 3, 20, 33\] float32 on cpu \(reset\(\) ",
+    ),
+    "grey": (lambda frame: frame[:, :1], r"must be alike; got \[2, 1, 20, 33\] .* after \[2, 3, 20, 33\]"),
+    "batch": (lambda frame: frame[:1], r"must be alike; got \[1, 3, 20, 33\] .* after \[2, 3, 20, 33\]"),
+    "dtype": (lambda frame: frame.double(), "must be alike; got .* float64 on cpu after .* float32 on cpu"),
+    "device": (lambda frame: frame.to("meta"), "must be alike; got .* float32 on meta after .* float32 on cpu"),
+}
+
+
+@pytest.mark.parametrize("case", STREAM_REJECTS)
+def test_stream_rejects_and_goes_on(case: str) -> None:
+    """A refused frame leaves no trace."""
+    change, message = STREAM_REJECTS[case]
+    frames, stream, undisturbed = torch.rand(4, 2, 3, 20, 33), TVL1Stream(), TVL1Stream()
+    for frame in frames:
+        expected = undisturbed.push(frame)
+        flow = stream.push(frame)
+        assert (flow is None and expected is None) or torch.equal(flow, expected)
+        with pytest.raises(ValueError, match=f"^TVL1Stream.push: .*{message}"):
+            stream.push(change(frame))
+
+
+def test_stream_rejects_its_params_at_once() -> None:
+    with pytest.raises(ValueError, match="^TVL1Stream: params must be one of .*'video'.*; got 'quick'"):
+        TVL1Stream("quick")  # type: ignore[arg-type]
+
+
+def test_stream_may_begin_with_a_refused_frame() -> None:
+    stream = TVL1Stream()
+    with pytest.raises(ValueError, match="1 or 3 channels"):
+        stream.push(FLOW)
+    assert stream.push(FRAME) is None
+
+
 def test_rejects_grey_levels_in_floating_frames() -> None:
     """Frames of other flow code are often float in 0..255: the data term would count 255 times too much."""
     levels = torch.rand(1, 1, 5, 7) * 200
@@ -107,7 +171,7 @@ def test_rejects_grey_levels_in_floating_frames() -> None:
 
 def test_rejects_frames_with_channels_last_with_a_hint() -> None:
     frame = torch.rand(1, 20, 30, 3)
-    with pytest.raises(ValueError, match=r"1 or 3 channels; got shape \[1, 20, 30, 3\]; .*permute\(0, 3, 1, 2\)"):
+    with pytest.raises(ValueError, match=r"1 or 3 channels; got shape \[1, 20, 30, 3\]; .*movedim\(-1, -3\)"):
         tvl1_flow(frame, frame)
 
 
@@ -128,7 +192,7 @@ REJECTED_FIELDS = {
     "scale_step": (0.0, 1.0, 1.25, math.nan),
     "epsilon": (-0.01, math.inf, math.nan),
     "median_size": (0, 2, 7, "3", 3.0, True),
-    "opencv_rounding": ("no", 0, None),
+    "as_opencv": ("no", 0, None),
 }
 RANGES = {
     "tau": "from 1e-06 to 0.25",
@@ -137,7 +201,7 @@ RANGES = {
     "scale_step": "from 0.05 to 0.95",
     "epsilon": r"from 0 to 1e\+06",
     "median_size": r"1 \(none\), 3 or 5",
-    "opencv_rounding": "True or False",
+    "as_opencv": "True or False",
 }
 
 
@@ -156,10 +220,10 @@ def test_params_accept_the_ends_of_their_ranges() -> None:
         assert tvl1_flow(*frames, params=params).isfinite().all()
 
 
-FIELDS = dict(zip(TVL1Params.__dataclass_fields__, astuple(TVL1Params()), strict=True))
+FIELDS = dict(zip(TVL1Params.__dataclass_fields__, map(float, astuple(TVL1Params())), strict=True))
 KERNEL_REFUSES: dict[str, tuple[dict[str, Any], str]] = {
     "size": ({"frame1": FRAME[..., :6]}, "frame1 must have size 7 in dimension 3; got 6"),
-    "rank": ({"frame0": FRAME[0], "frame1": FRAME[0]}, "frame0 must have 4 dimensions; got 3"),
+    "rank": ({"frame0": FRAME[0], "frame1": FRAME[0]}, "frame must have 4 dimensions; got 3"),
     "mixed": ({"frame1": FRAME.double()}, "frame1 must have the dtype and device of the first argument"),
     "channels": ({"frame0": FLOW, "frame1": FLOW}, "frames must have 1 or 3 channels; got 2"),
     "dtype": ({"frame0": FRAME.int(), "frame1": FRAME.int()}, "frames must be uint8, float32 or float64"),
@@ -180,6 +244,48 @@ def test_kernels_refuse_what_would_read_out_of_bounds(case: str, device: str) ->
     """A direct call of the op skips the Python checks, not the kernel's own."""
     changes, message = KERNEL_REFUSES[case]
     arguments = {"frame0": FRAME, "frame1": FRAME, "initial_flow": None, **FIELDS, **changes}
+    values = [arguments.pop(field) for field in FIELDS]
     on_device = [value.to(device) if isinstance(value, Tensor) else value for value in arguments.values()]
     with pytest.raises(RuntimeError, match=f"tvl1_flow: .*{message}"):
-        torch.ops.pyaction.tvl1_flow(*on_device)
+        torch.ops.pyaction.tvl1_flow(*on_device, values)
+
+
+@pytest.mark.parametrize("count", [0, 10, 12])
+def test_kernels_refuse_another_number_of_params(count: int, device: str) -> None:
+    values, frame = [*FIELDS.values(), 2.0][:count], FRAME.to(device)
+    with pytest.raises(RuntimeError, match=f"params must have 11 values; got {count}"):
+        torch.ops.pyaction.tvl1_flow(frame, frame, None, values)
+
+
+SEQUENCE_REFUSES: dict[str, tuple[str, Callable[[Tensor, Tensor, list[float]], Any], str]] = {
+    "rank": ("tvl1_flow_clip", lambda clip, state, values: (clip[0], values), "clip must have 5 dimensions; got 4"),
+    "no frame": ("tvl1_flow_clip", lambda clip, state, values: (clip[:, :0], values), "clip must have a frame"),
+    "rank of the first": ("tvl1_begin", lambda clip, state, values: (clip, values), "must have 4 dimensions; got 5"),
+    "size": ("tvl1_next", lambda clip, state, values: (state, clip[:, 1, :, 1:], 1, values), "of the same size and"),
+    "batch": ("tvl1_next", lambda clip, state, values: (state, clip[:1, 1], 1, values), "of the same size and params"),
+    "levels": (
+        "tvl1_next",
+        lambda clip, state, values: (state, clip[:, 1], 1, [*values[:3], 1.0, *values[4:]]),
+        "of the same size and params",
+    ),
+    "dtype of the state": (
+        "tvl1_next",
+        lambda clip, state, values: (state.double(), clip[:, 1], 1, values),
+        "state must have the dtype and device",
+    ),
+    "strides of the state": (
+        "tvl1_next",
+        lambda clip, state, values: (state[:1].expand(len(state)), clip[:, 1], 1, values),
+        "of the same size and params",
+    ),
+    "index": ("tvl1_next", lambda clip, state, values: (state, clip[:, 1], 0, values), "state must be that of a seq"),
+}
+
+
+@pytest.mark.parametrize("case", SEQUENCE_REFUSES)
+def test_kernels_of_sequences_refuse_too(case: str, device: str) -> None:
+    op, arguments, message = SEQUENCE_REFUSES[case]
+    clip, values = torch.rand(2, 3, 1, 24, 27, device=device), list(FIELDS.values())
+    state = torch.ops.pyaction.tvl1_begin(clip[:, 0], values)
+    with pytest.raises(RuntimeError, match=message):
+        getattr(torch.ops.pyaction, op)(*arguments(clip, state, values))

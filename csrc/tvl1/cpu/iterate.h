@@ -1,112 +1,178 @@
 #pragma once
 // The primal-dual iterations.
-#include "tvl1/cpu/sample.h"
+#include "tvl1/cpu/data_term.h"
 
 namespace pyaction {
 namespace PYACTION_SIMD_LEVEL {
 namespace {
 
-// Flow and dual variables of one level.
-struct Solution {
-  Plane u1, u2;
-  Plane p11, p12, p21, p22; // (p11, p12): dual of u1; (p21, p22): dual of u2
-  Plane change;             // squared update of u in the last iteration; written where the stopping rule asks for it
-  const float* zero_row;    // stands for the row above the first one
+// Iterations that pass over the image in one sweep.
+constexpr int kSweep = 16;
+
+// The part of the solution that one band of rows is worked on in. Rows outside of the band belong to other threads: the
+// band has copies of those that it reaches.
+struct Band {
+  Solution whole, copies;
+  int first, last; // rows of the band
+  int copy;        // row of `copies` that stands for row first - kSweep; that for row last is kSweep further on
+
+  float* row(int y) const {
+    return y < first  ? copies.row(copy + kSweep + y - first)
+           : y < last ? whole.row(y)
+                      : copies.row(copy + kSweep + y - last);
+  }
 };
 
-// Divergence of the dual variables (px, py) of one component of u.
-HOST_DEVICE Vec divergence(const float* px, const float* py, const float* py_above, int x) {
-  // Left of the first pixel px is zero: the floats there are never written.
-  return (load(px + x) - load(px + x - 1)) + (load(py + x) - load(py_above + x));
+// One row of work: u of row y from u and p of row y and p of row y - 1; then p of row y - 1, which needs the new u of
+// both rows. Both at once, because each alone leaves half of the processor idle.
+struct RowStep {
+  const float *old_here, *old_above; // rows y and y - 1 of the solution, before
+  float *here, *above;               // and after; the flow of `above` is there already
+  const float* term;                 // row y
+  float* change;                     // row y: squared update of u, where it is asked for
+};
+
+struct StepConstants {
+  Vec limit, theta, ratio;
+};
+
+template <bool as_opencv>
+HOST_DEVICE void store_dual(float* row, const DualStep<Vec>& step, int x, Vec ratio) {
+  Vec p11, p12, p21, p22;
+  end_dual_step<as_opencv>(step, p11, p12, p21, p22, ratio);
+  store(at<kSolutionFields>(row, x, kP11), p11);
+  store(at<kSolutionFields>(row, x, kP12), p12);
+  store(at<kSolutionFields>(row, x, kP21), p21);
+  store(at<kSolutionFields>(row, x, kP22), p22);
 }
 
-// u of row y, from u and p of row y and p of row y - 1.
-template <bool exact, bool measure>
-void primal_row(const Solution& s, const DataTerm& term, int y, Vec limit, Vec theta) {
-  float *u1 = s.u1.row(y), *u2 = s.u2.row(y), *change = s.change.row(y);
-  const float *p11 = s.p11.row(y), *p12 = s.p12.row(y), *p21 = s.p21.row(y), *p22 = s.p22.row(y);
-  const float* p12_above = y > 0 ? s.p12.row(y - 1) : s.zero_row;
-  const float* p22_above = y > 0 ? s.p22.row(y - 1) : s.zero_row;
-  const float *wx = term.wx.row(y), *wy = term.wy.row(y);
-  const float *constant = term.constant.row(y), *norm = term.norm.row(y);
-  const int width = s.u1.width;
+// primal, dual: which of the two is done. measure: leaves the squared update.
+template <bool as_opencv, bool measure, bool primal, bool dual>
+void step_row(const RowStep& r, int width, const StepConstants& c) {
+  const Vec zero(0.0f);
+  const auto field = [](const float* row, int x, SolutionField f) { return load(at<kSolutionFields>(row, x, f)); };
+  Vec before11 = zero, before21 = zero; // p11 and p21 of the vector to the left: zero left of the image
+  Vec above1 = dual ? field(r.above, 0, kU1) : zero, above2 = dual ? field(r.above, 0, kU2) : zero;
+  DualStep<Vec> begun; // of the vector to the left: its roots and quotients are found while this one is begun
   for (int x = 0; x < width; x += kLanes) {
-    Vec divergence1 = divergence(p11, p12, p12_above, x), divergence2 = divergence(p21, p22, p22_above, x);
-    if (exact && x == 0) { // OpenCV adds up the first column in another order
-      divergence1.lanes[0] = (p11[0] + p12[0]) - p12_above[0];
-      divergence2.lanes[0] = (p21[0] + p22[0]) - p22_above[0];
+    const Vec above12 = field(r.old_above, x, kP12), above22 = field(r.old_above, x, kP22);
+    const Vec above11 = dual ? field(r.old_above, x, kP11) : zero, above21 = dual ? field(r.old_above, x, kP21) : zero;
+    Vec u1 = above1, u2 = above2; // the forward gradient is zero in the last row
+    if (dual && x > 0) {
+      store_dual<as_opencv>(r.above, begun, x - kLanes, c.ratio);
     }
-    const Vec old1 = load(u1 + x), old2 = load(u2 + x);
-    Vec new1 = old1, new2 = old2;
-    primal_step<exact>(new1, new2, load(wx + x), load(wy + x), load(constant + x), load(norm + x), divergence1,
-                       divergence2, limit, theta);
-    store(u1 + x, new1);
-    store(u2 + x, new2);
-    if (measure) {
-      store(change + x, (new1 - old1) * (new1 - old1) + (new2 - old2) * (new2 - old2));
+    if (primal) {
+      const Vec p11 = field(r.old_here, x, kP11), p12 = field(r.old_here, x, kP12);
+      const Vec p21 = field(r.old_here, x, kP21), p22 = field(r.old_here, x, kP22);
+      Vec divergence1 = (p11 - left_of(before11, p11)) + (p12 - above12);
+      Vec divergence2 = (p21 - left_of(before21, p21)) + (p22 - above22);
+      if (as_opencv && x == 0) { // OpenCV adds up the first column in another order
+        divergence1.lanes[0] = (p11.lanes[0] + p12.lanes[0]) - above12.lanes[0];
+        divergence2.lanes[0] = (p21.lanes[0] + p22.lanes[0]) - above22.lanes[0];
+      }
+      before11 = p11;
+      before21 = p21;
+      const Vec old1 = field(r.old_here, x, kU1), old2 = field(r.old_here, x, kU2);
+      u1 = old1;
+      u2 = old2;
+      const float* term = at<kTermFields>(r.term, x, 0);
+      primal_step<as_opencv>(u1, u2, load(term + kWx * kLanes), load(term + kWy * kLanes),
+                             load(term + kConstant * kLanes), load(term + kNorm * kLanes), divergence1, divergence2,
+                             c.limit, c.theta);
+      store(at<kSolutionFields>(r.here, x, kU1), u1);
+      store(at<kSolutionFields>(r.here, x, kU2), u2);
+      if (measure) {
+        store(r.change + x, (u1 - old1) * (u1 - old1) + (u2 - old2) * (u2 - old2));
+      }
+    }
+    if (dual) {
+      const Vec right1 = field(r.above, x + kLanes, kU1), right2 = field(r.above, x + kLanes, kU2);
+      begun = begin_dual_step<as_opencv>(above11, above12, above21, above22, right_of(above1, right1) - above1,
+                                         u1 - above1, right_of(above2, right2) - above2, u2 - above2, c.ratio);
+      above1 = right1;
+      above2 = right2;
     }
   }
-  // The forward gradient is zero in the last column.
-  u1[width] = u1[width - 1];
-  u2[width] = u2[width - 1];
-}
-
-// p of row y, from p and u of row y and u of row y + 1.
-template <bool exact>
-void dual_row(const Solution& s, int y, Vec ratio) {
-  const bool last = y == s.u1.height - 1; // where the forward gradient along y is zero
-  const float *u1 = s.u1.row(y), *u2 = s.u2.row(y);
-  const float *u1_below = last ? u1 : s.u1.row(y + 1), *u2_below = last ? u2 : s.u2.row(y + 1);
-  float *p11 = s.p11.row(y), *p12 = s.p12.row(y), *p21 = s.p21.row(y), *p22 = s.p22.row(y);
-  for (int x = 0; x < s.u1.width; x += kLanes) {
-    const Vec center1 = load(u1 + x), center2 = load(u2 + x);
-    Vec px = load(p11 + x), py = load(p12 + x);
-    dual_step<exact>(px, py, load(u1 + x + 1) - center1, load(u1_below + x) - center1, ratio);
-    store(p11 + x, px);
-    store(p12 + x, py);
-    px = load(p21 + x);
-    py = load(p22 + x);
-    dual_step<exact>(px, py, load(u2 + x + 1) - center2, load(u2_below + x) - center2, ratio);
-    store(p21 + x, px);
-    store(p22 + x, py);
+  if (dual) {
+    store_dual<as_opencv>(r.above, begun, (width - 1) / kLanes * kLanes, c.ratio);
+  }
+  if (primal) { // the forward gradient is zero in the last column
+    value_at<kSolutionFields>(r.here, width, kU1) = value_at<kSolutionFields>(r.here, width - 1, kU1);
+    value_at<kSolutionFields>(r.here, width, kU2) = value_at<kSolutionFields>(r.here, width - 1, kU2);
   }
 }
 
-// `count` iterations in one sweep over the image: iteration k works one row behind iteration k - 1, so that all of
-// them pass over rows that are still in the cache. Every value is the one that iterations over the whole image,
-// one after the other, would give. measure: leaves the squared update of the last iteration in s.change.
-template <bool exact, bool measure>
-void iterate(const Solution& s, const DataTerm& term, int count, const Tvl1Params& params) {
-  const Vec limit = params.limit(), theta = static_cast<float>(params.theta), ratio = params.dual_ratio();
-  for (int front = 0; front < s.u1.height + count; ++front) {
+// What the iterations of a band work on.
+struct BandWork {
+  Solution before; // the first iteration; the same as band.whole where the band is the whole image
+  Band band;
+  DataTerm term;
+  Plane change;
+  const float* zero_row; // of a solution
+};
+
+// `count` iterations, at most kSweep, of the rows of one band in one sweep: iteration k works one row behind
+// iteration k - 1, so that all of them pass over rows that are still in the cache. Every value is the one that
+// iterations over the whole image, one after the other, would give: rows next to the band that later iterations need
+// are computed here too, in the band's copies.
+template <bool as_opencv, bool measure>
+void iterate_band(const BandWork& work, int count, const StepConstants& constants) {
+  const Band& band = work.band;
+  const int width = work.term.width, height = work.term.height;
+  for (int front = band.first - count; front < band.last + 2 * count; ++front) {
     for (int k = 0; k < count; ++k) {
-      const int y = front - k;
-      if (y >= 0 && y < s.u1.height) {
-        primal_row<exact, measure>(s, term, y, limit, theta);
+      const int y = front - k, later = count - 1 - k; // rows beyond the band that are still needed
+      const bool primal = y >= 0 && y < height && y >= band.first - later && y <= band.last + later;
+      const bool dual = y >= 1 && y <= height && y > band.first - later && y <= band.last + later;
+      if (!primal && !dual) {
+        continue;
       }
-      if (y >= 1 && y <= s.u1.height) {
-        dual_row<exact>(s, y - 1, ratio);
+      const auto old_row = [&](int row) { return k == 0 ? work.before.row(row) : band.row(row); };
+      RowStep r = {};
+      r.old_above = y > 0 ? old_row(y - 1) : work.zero_row;
+      r.above = y > 0 ? band.row(y - 1) : nullptr;
+      if (primal) {
+        r.old_here = old_row(y);
+        r.here = band.row(y);
+        r.term = work.term.row(y);
+        // A neighbour's row is measured by the neighbour; here its update goes where nothing is kept.
+        r.change = y >= band.first && y < band.last ? work.change.row(y) : band.copies.row(band.copy);
+      }
+      if (primal && dual) {
+        step_row<as_opencv, measure, true, true>(r, width, constants);
+      } else if (primal) {
+        step_row<as_opencv, measure, true, false>(r, width, constants);
+      } else {
+        step_row<as_opencv, measure, false, true>(r, width, constants);
       }
     }
+  }
+}
+
+// Sums of the rows [begin, end) of a plane.
+void sum_rows(const Plane& plane, float* sums, int begin, int end) {
+  for (int y = begin; y < end; ++y) {
+    const float* row = plane.row(y);
+    Vec lanes(0.0f);
+    int x = 0;
+    for (; x + kLanes <= plane.width; x += kLanes) {
+      lanes = lanes + load(row + x);
+    }
+    float sum = sum_of(lanes);
+    for (; x < plane.width; ++x) {
+      sum += row[x];
+    }
+    sums[y] = sum;
   }
 }
 
 // Whether the sum of a plane is above a threshold. OpenCV adds pixel by pixel in float32, whose rounding decides when
 // it is close; that order is followed only then, because it is slow.
-bool sum_exceeds(const Plane& plane, float threshold) {
-  Vec sums(0.0f);
-  float rest = 0;
+bool sum_exceeds(const Plane& plane, const float* row_sums, float threshold) {
+  float estimate = 0;
   for (int y = 0; y < plane.height; ++y) {
-    const float* row = plane.row(y);
-    int x = 0;
-    for (; x + kLanes <= plane.width; x += kLanes) {
-      sums = sums + load(row + x);
-    }
-    for (; x < plane.width; ++x) {
-      rest += row[x];
-    }
+    estimate += row_sums[y];
   }
-  const float estimate = sum_of(sums) + rest;
   if (estimate < 0.9f * threshold || estimate > 1.1f * threshold) {
     return estimate > threshold;
   }

@@ -6,26 +6,28 @@ namespace pyaction {
 namespace PYACTION_SIMD_LEVEL {
 namespace {
 
-// target = size x size median of source; pixels outside the image repeat the nearest edge pixel.
-template <int size>
-void median_filter(const Plane& source, const Plane& target) {
-  constexpr int radius = size / 2;
-  for (int y = 0; y < source.height; ++y) {
-    float* row = source.row(y);
-    for (int i = 1; i <= radius; ++i) {
-      row[-i] = row[0];
-      row[source.width - 1 + i] = row[source.width - 1];
-    }
+// Repeats the edge columns of a row in its padding.
+void pad_row(float* row, int width, int radius) {
+  for (int i = 1; i <= radius; ++i) {
+    row[-i] = row[0];
+    row[width - 1 + i] = row[width - 1];
   }
-  for (int y = 0; y < source.height; ++y) {
+}
+
+// Rows [begin, end) of a field = size x size median of source, whose rows are padded; rows outside the image repeat the
+// nearest one.
+template <int size, int count>
+void median_rows(const Plane& source, const Packed<count>& target, int field, int begin, int end) {
+  constexpr int radius = size / 2;
+  for (int y = begin; y < end; ++y) {
     const float* rows[size];
     for (int i = 0; i < size; ++i) {
       const int from = y + i - radius;
       rows[i] = source.row(from < 0 ? 0 : from < source.height ? from : source.height - 1) - radius;
     }
-    float* out = target.row(y);
     for (int x = 0; x < source.width; x += kLanes) {
-      store(out + x, median_of<size * size, Vec>([&](int i) { return load(rows[i / size] + i % size + x); }));
+      store(at<count>(target.row(y), x, field),
+            median_of<size * size, Vec>([&](int i) { return load(rows[i / size] + i % size + x); }));
     }
   }
 }

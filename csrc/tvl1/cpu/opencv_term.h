@@ -1,7 +1,6 @@
 #pragma once
-// Warping: frame 1 and its gradient, sampled where the flow points.
-#include "tvl1/cpu/plane.h"
-#include "tvl1/tvl1_math.h"
+// Warping as OpenCV does it: frame 1 and its central differences, sampled where the flow points.
+#include "tvl1/cpu/data_term.h"
 
 namespace pyaction {
 namespace PYACTION_SIMD_LEVEL {
@@ -39,31 +38,29 @@ HOST_DEVICE TexelPlane make_texel_plane(float* memory, int width, int height) {
   return {memory + kBorder * stride + 4 * kBorder, width, height, stride};
 }
 
-// Interleaves an image with its centred differences (half one-sided at the edges), inside a zero border.
-void make_texels(const Plane& image, const TexelPlane& texels) {
-  memset(texels.data - kBorder * texels.stride - 4 * kBorder, 0,
-         sizeof(float) * texel_plane_size(image.width, image.height));
-  for (int y = 0; y < image.height; ++y) {
-    float* row = image.row(y);
-    row[-1] = row[0];
-    row[image.width] = row[image.width - 1];
-    const float* above = image.row(y > 0 ? y - 1 : y);
-    const float* below = image.row(y < image.height - 1 ? y + 1 : y);
+// Rows [begin, end) of an image, interleaved with its centred differences (half one-sided at the edges), inside a zero
+// border. The rows of the image have repeated edges.
+void make_texels(const Plane& image, const TexelPlane& texels, int begin, int end) {
+  const int64_t border = sizeof(float) * 4 * kBorder, line = sizeof(float) * texels.stride;
+  for (int y = begin; y < end; ++y) {
+    const float *row = image.row(y), *above = image.row(y - 1), *below = image.row(y + 1);
     float* out = texels.row(y);
+    memset(out - 4 * kBorder, 0, border);
     for (int x = 0; x < image.width; ++x) {
       out[4 * x] = row[x];
       out[4 * x + 1] = 0.5f * (row[x + 1] - row[x - 1]);
       out[4 * x + 2] = 0.5f * (below[x] - above[x]);
+      out[4 * x + 3] = 0.0f;
     }
+    memset(out + 4 * image.width, 0, border);
+  }
+  if (begin == 0) {
+    memset(texels.row(-kBorder) - 4 * kBorder, 0, kBorder * line);
+  }
+  if (end == image.height) {
+    memset(texels.row(end) - 4 * kBorder, 0, kBorder * line);
   }
 }
-
-// What the iterations need of a warp, per pixel.
-struct DataTerm {
-  Plane wx, wy;   // warped gradient
-  Plane constant; // warped value - (wx, wy) . u - frame 0
-  Plane norm;     // see data_norm
-};
 
 constexpr int kSampleChunk = 64; // pixels whose weights are held at a time
 
@@ -109,24 +106,31 @@ __attribute__((noipa)) void sample(const TexelPlane& texels, int count, SampleCh
   }
 }
 
-template <bool exact>
-void make_data_term(const Plane& frame0, const TexelPlane& texels, const Plane& u1, const Plane& u2,
-                    const DataTerm& term) {
+// Rows [begin, end) of a warp's data term.
+void make_opencv_term(const Plane& frame0, const TexelPlane& texels, const Solution& solution, const DataTerm& term,
+                      int begin, int end) {
   SampleChunk chunk;
-  for (int y = 0; y < frame0.height; ++y) {
+  alignas(64) float flow_x[kSampleChunk], flow_y[kSampleChunk];
+  for (int y = begin; y < end; ++y) {
     for (int first = 0; first < frame0.width; first += kSampleChunk) {
       const int count = frame0.width - first < kSampleChunk ? frame0.width - first : kSampleChunk;
-      const float *flow_x = u1.row(y) + first, *flow_y = u2.row(y) + first, *reference = frame0.row(y) + first;
+      for (int x = 0; x < count; x += kLanes) {
+        store(flow_x + x, load_u(solution, first + x, y, kU1));
+        store(flow_y + x, load_u(solution, first + x, y, kU2));
+      }
+      const float* reference = frame0.row(y) + first;
       locate(texels, flow_x, flow_y, y, first, count, chunk);
       sample(texels, count, chunk);
-      float *wx = term.wx.row(y) + first, *wy = term.wy.row(y) + first;
-      float *constant = term.constant.row(y) + first, *norm = term.norm.row(y) + first;
-      for (int i = 0; i < count; ++i) {
-        const float gx = chunk.sampled[i][1], gy = chunk.sampled[i][2];
-        wx[i] = gx;
-        wy[i] = gy;
-        constant[i] = chunk.sampled[i][0] - gx * flow_x[i] - gy * flow_y[i] - reference[i];
-        norm[i] = data_norm<exact>(gx, gy);
+      for (int x = 0; x < count; x += kLanes) {
+        float* block = at<kTermFields>(term.row(y), first + x, 0);
+        for (int i = 0; i < kLanes && x + i < count; ++i) {
+          const float gx = chunk.sampled[x + i][1], gy = chunk.sampled[x + i][2];
+          block[kWx * kLanes + i] = gx;
+          block[kWy * kLanes + i] = gy;
+          block[kConstant * kLanes + i] =
+              chunk.sampled[x + i][0] - gx * flow_x[x + i] - gy * flow_y[x + i] - reference[x + i];
+          block[kNorm * kLanes + i] = data_norm<true>(gx, gy);
+        }
       }
     }
   }
