@@ -64,7 +64,11 @@ def _parser() -> argparse.ArgumentParser:
         help="flo: one file per pair; npz: one per video; jpg: flow_x_*, flow_y_*, as two-stream networks read "
         "them; video: colours (default: flo)",
     )
-    flow.add_argument("--preset", default="fast", help="of TV-L1: fast or opencv (default: fast)")
+    flow.add_argument(
+        "--preset",
+        default="video",
+        help="of TV-L1, from the soonest ready to the slowest: video, fast, accurate, opencv (default: video)",
+    )
     flow.add_argument("--short-side", type=int, metavar="N", help="scale frames to this shorter side first")
     flow.add_argument("--bound", type=float, default=20.0, metavar="PX", help="jpg: motion that saturates (20)")
     flow.add_argument(
@@ -124,15 +128,15 @@ def _flow(options: argparse.Namespace) -> int:
     videos = find_videos(options.videos, exclude=results)
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("pairs"),
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
                TimeRemainingColumn())  # fmt: skip
     written = skipped = pairs = 0
     failures = []
     start = time.perf_counter()
     with FlowFolder(options.output, job) as folder, Progress(*columns, console=console, transient=True) as progress:
-        all_videos = progress.add_task("videos", total=len(videos))
+        all_videos = progress.add_task("videos", total=len(videos), rate="")
         for source, name in videos.items():
-            task = progress.add_task(name.name, total=None)
+            task = progress.add_task(name.name, total=None, rate="pairs")
             try:
                 done = write_flow(
                     source,
@@ -140,7 +144,7 @@ def _flow(options: argparse.Namespace) -> int:
                     name,
                     device=device,
                     on_error=options.on_error,
-                    on_progress=partial(_show_progress, progress, task),
+                    on_progress=partial(_show_progress, progress, task, time.perf_counter()),
                 )
             except VideoError as error:  # the other videos can still be done
                 failures.append(source)
@@ -154,7 +158,7 @@ def _flow(options: argparse.Namespace) -> int:
     seconds = time.perf_counter() - start
     print(f"{options.output}: {written} videos written, {skipped} already there, {len(failures)} failed")
     if pairs:
-        print(f"{pairs} pairs of frames in {seconds:.1f} s: {pairs / seconds:.1f} per second on {device}")
+        print(f"{pairs} pairs of frames in {seconds:.1f} s on {device}: {pairs / seconds:.0f} fps")
     return 2 if failures else 0
 
 
@@ -174,8 +178,9 @@ def _device(wanted: str) -> str:
     return wanted
 
 
-def _show_progress(progress: "Progress", task: "TaskID", done: int, total: int) -> None:
-    progress.update(task, completed=done, total=total)
+def _show_progress(progress: "Progress", task: "TaskID", start: float, done: int, expected: int | None) -> None:
+    rate = f"pairs, {done / (time.perf_counter() - start):.0f} fps" if done else "pairs"
+    progress.update(task, completed=done, total=expected and max(done, expected), rate=rate)
 
 
 def _sentence(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """The main job on a video that is made here, so that its true motion is known."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,11 @@ def run_demo(folder: Path, say: Callable[[str], None], device: str = "cpu") -> D
         results[form] = folder / f"flow_{form}"
         say(f"computing its optical flow into {results[form]}")
         with FlowFolder(results[form], FlowJob(format=form)) as flow_folder:
-            write_flow(source, flow_folder, Path(source.stem), device=device)
+            start = time.perf_counter()
+            pairs = write_flow(source, flow_folder, Path(source.stem), device=device)
+            seconds = time.perf_counter() - start
+        if pairs is not None:  # it was not there already
+            say(f"{pairs} pairs of frames in {seconds:.1f} s on {device}: {pairs / seconds:.0f} fps")
 
     files = sorted((results["flo"] / source.stem).glob("*.flo"))
     computed = torch.stack([flow.read(file).flow for file in files])

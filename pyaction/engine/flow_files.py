@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pyaction import ops, video
+from pyaction.engine.ahead import Ahead
 from pyaction.engine.flow_folder import FlowFolder
 from pyaction.engine.flow_sinks import SINKS, FlowJob
 
@@ -17,6 +19,7 @@ VIDEO_SUFFIXES = frozenset(
     ".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split(),
 )
 _PAIRS_AT_A_TIME = 16
+_AHEAD = 16  # frames, and pairs: the slack between threads of uneven pace
 
 
 def find_videos(paths: Sequence[str | os.PathLike[str]], exclude: Collection[Path] = ()) -> dict[Path, Path]:
@@ -65,12 +68,12 @@ def write_flow(
     *,
     device: str = "cpu",
     on_error: Literal["raise", "stop"] = "raise",
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int | None], None] = lambda done, expected: None,
 ) -> int | None:
     """Writes the flow between all neighbouring frames of one video.
 
-    What is written appears under its own name when it is complete, and not before. A video whose flow is there
-    already is left alone.
+    One thread decodes, one computes (on all of torch's threads), and the calling one writes. What is written appears
+    under its own name when it is complete, and not before. A video whose flow is there already is left alone.
 
     Args:
         source: The video file.
@@ -78,7 +81,7 @@ def write_flow(
         name: Name of the result within the folder, without suffix.
         device: Where to compute: "cpu" or "cuda".
         on_error: What to do where the video is damaged, see `video.open`.
-        on_progress: Called with the number of pairs done and the number of all pairs.
+        on_progress: Called with the number of pairs done, and of all pairs as the file's header has it, or None.
 
     Returns:
         The number of pairs of frames, or None if the flow was there already.
@@ -93,20 +96,20 @@ def write_flow(
     partial = target.with_name(f".partial.{target.name}")
     if source.exists() and folder.is_finished(target, source):
         return None
-    with _reading(source, job, on_error) as reader:
-        pairs = len(reader) - 1
-        if pairs < 1:
-            raise video.VideoError(f"{source} has {len(reader)} frame; flow needs two")
-        on_progress(0, pairs)
+    done = 0
+    with _reading(source, job, on_error) as reader, Ahead(_flow_of(source, job, on_error, device), _AHEAD) as flow:
+        expected = reader.expected_length and reader.expected_length - 1
+        on_progress(done, expected)
+        batches = iter(lambda: list(islice(flow, _PAIRS_AT_A_TIME)), [])
+        first = next(batches)  # a video without flow ends here, and leaves no folder behind
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             _remove(partial)  # of a run that was killed
             with sink_type(partial, job, reader) as sink:
-                done = 0
-                for flow in _flow_of(reader, job, device):
-                    sink.write(flow)
-                    done += len(flow)
-                    on_progress(done, pairs)
+                for batch in chain([first], batches):
+                    sink.write(torch.cat(batch).cpu())
+                    done += len(batch)
+                    on_progress(done, expected)
             os.replace(partial, target)
         except BaseException as error:
             _remove(partial)
@@ -114,7 +117,7 @@ def write_flow(
                 raise OSError(error.errno, error.strerror, str(target)) from error
             raise
     folder.note_finished(target, source)
-    return pairs
+    return done
 
 
 def _reading(source: Path, job: FlowJob, on_error: Literal["raise", "stop"]) -> video.Reader:
@@ -126,21 +129,24 @@ def _reading(source: Path, job: FlowJob, on_error: Literal["raise", "stop"]) -> 
         raise video.VideoError(reason) from error
 
 
-def _flow_of(reader: video.Reader, job: FlowJob, device: str) -> Iterator[Tensor]:
-    """Yields [n, 2, H, W] for n neighbouring pairs at a time, on the CPU."""
-    frames: list[Tensor] = []
+def _flow_of(source: Path, job: FlowJob, on_error: Literal["raise", "stop"], device: str) -> Generator[Tensor]:
+    """Yields [1, 2, H, W] for each pair of neighbouring frames, while another thread decodes."""
+    stream = ops.TVL1Stream(job.preset)
+    count = 0
+    with Ahead(_frames_of(source, job, on_error), _AHEAD) as frames:
+        for frame in frames:
+            count += 1
+            flow = stream.push(frame[None].to(device))
+            if flow is not None:
+                yield flow
+    if count < 2:
+        raise video.VideoError(f"{source} has {count} frame; flow needs two")
 
-    def flow() -> Tensor:
-        clip = torch.stack(frames).to(device)
-        return ops.tvl1_flow(clip[:-1], clip[1:], params=job.preset).cpu()
 
-    for frame in reader:
-        frames.append(frame)
-        if len(frames) > _PAIRS_AT_A_TIME:
-            yield flow()
-            frames = frames[-1:]
-    if len(frames) > 1:
-        yield flow()
+def _frames_of(source: Path, job: FlowJob, on_error: Literal["raise", "stop"]) -> Generator[Tensor]:
+    """Yields every frame, [1, H, W]. The reader is made here because it belongs to one thread."""
+    with _reading(source, job, on_error) as reader:
+        yield from reader
 
 
 def _remove(path: Path) -> None:

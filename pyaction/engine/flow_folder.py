@@ -15,6 +15,7 @@ from pyaction.video import VideoError
 _SETTINGS = "flow.json"
 _RECORD = "finished.jsonl"
 _LOCK = ".lock"
+_VERSION = 2  # raised where the same job would make other flow than before
 
 
 def read_record(folder: Path) -> dict[str, tuple[str, int]]:
@@ -94,7 +95,7 @@ class FlowFolder:
 
     def _settle_job(self) -> None:
         note = self.path / _SETTINGS
-        settings = {"version": 1, **asdict(self.job)}
+        settings = {"version": _VERSION, **asdict(self.job)}
         if not note.exists():
             partial = note.with_name(f".{note.name}.partial")
             partial.write_text(json.dumps(settings, indent=1))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pyaction import flow as flow_tools
 from pyaction import ops, video
+from pyaction.ops.tvl1 import Preset
 
 _JPEG_QUALITY = 95  # what OpenCV's imwrite, and so every published data set of flow pictures, uses
 
@@ -26,8 +27,8 @@ class FlowJob:
     format: Literal["flo", "npz", "jpg", "video"] = "flo"
     """One .flo per pair; one .npz per video; two .jpg per pair, as two-stream networks read them; or one colour
     video."""
-    preset: Literal["fast", "opencv"] = "fast"
-    """Preset of `ops.tvl1_flow`."""
+    preset: Preset = "video"
+    """Preset of `ops.TVL1Stream`."""
     short_side: int | None = None
     """Frames are first scaled so that their shorter side has this many pixels; None: not at all."""
     bound: float = 20.0
@@ -138,6 +139,8 @@ class NpzFile(FlowSink):
         """See `FlowSink.__exit__`."""
         self._entry.close()
         self._archive.close()
+        if kind is None and self.count != len(self.reader) - 1:  # the header says it
+            raise video.VideoError(f"{self.reader.path} changed while it was read; run the command again")
 
     def store(self, flow: Tensor) -> None:
         """See `FlowSink.store`."""

@@ -64,6 +64,7 @@ class PyAVReader(Reader):
         self._time_base = stream.time_base or Fraction(1)
         self._rate = stream.average_rate or stream.guessed_rate
         self._header_size = stream.height, stream.width
+        self._expected_length = self._cursor.expected_length()
 
     # ------------------------------------------------------------------ properties
 
@@ -88,6 +89,11 @@ class PyAVReader(Reader):
     def timestamps(self) -> Tensor:
         """See `Reader.timestamps`."""
         return self._index().timestamps(self._time_base, self.fps)
+
+    @property
+    def expected_length(self) -> int | None:
+        """See `Reader.expected_length`."""
+        return self._expected_length
 
     def __len__(self) -> int:
         return len(self._index())
@@ -342,6 +348,12 @@ class _Pass:
                 yield frame
             if packet.is_corrupt:
                 raise _DamageError("the end of a picture is missing")
+
+    def expected_length(self) -> int | None:
+        """Return the number of frames by the header; by the length in seconds where it states no number."""
+        rate, duration = self.stream.average_rate, self._container.duration
+        estimated = round(rate * duration / av.time_base) if rate and duration else 0
+        return self.stream.frames or estimated or None
 
     def seek(self, pts: int | None) -> None:
         """Continue at the last keyframe at or before a time, in ticks of the stream, or near it."""

@@ -41,6 +41,14 @@ class Reader(ABC):
         B-frames), frame i is at `i / fps`: such containers have a constant rate.
         """
 
+    @property
+    @abstractmethod
+    def expected_length(self) -> int | None:
+        """About how many frames there are by the file's header, for progress bars; None where it does not say.
+
+        `len` is exact, but has to decode the file.
+        """
+
     @abstractmethod
     def __len__(self) -> int:
         """Number of frames that really decode, whatever the header promises.

@@ -1,5 +1,7 @@
 """Generated videos with known motion."""
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,13 @@ def moving_texture(frames: int, height: int = 48, width: int = 64) -> torch.Tens
         y, x = (frames - t) * MOTION[1], (frames - t) * MOTION[0]
         views.append(smooth[y : y + height, x : x + width])
     return torch.stack(views).round().byte()[:, None].repeat(1, 3, 1, 1)
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    """Neither by what succeeds nor by what fails. (The progress bar's own, a daemon, ends when it likes.)"""
+    yield
+    assert [thread for thread in threading.enumerate() if not thread.daemon] == [threading.main_thread()]
 
 
 @pytest.fixture

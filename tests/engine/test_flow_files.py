@@ -2,9 +2,13 @@
 
 import json
 import os
+import re
 import resource
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ from PIL import Image
 from pyaction import flow, ops, video
 from pyaction.cli import main
 from pyaction.engine import FlowFolder, FlowJob, find_videos, write_flow
+from pyaction.video.pyav_reader import PyAVReader
 
 MOTION = torch.tensor([2.0, 1.0])
 
@@ -23,6 +28,19 @@ def visible(folder: Path) -> list[str]:
     """Every file but the bookkeeping; leftovers of half-written results would show."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.name not in (".lock", "finished.jsonl"))
     return sorted(str(path.relative_to(folder)) for path in files)
+
+
+def frames_of(path: Path) -> torch.Tensor:
+    with video.open(path, color="gray") as reader:
+        return reader.frames()
+
+
+def damage(path: Path) -> None:
+    """Makes bytes behind the middle wrong, which shows only when they are decoded."""
+    content = bytearray(path.read_bytes())
+    at = len(content) * 4 // 5
+    content[at : at + 400] = bytes(255 - byte for byte in content[at : at + 400])
+    path.write_bytes(content)
 
 
 def inner(field: torch.Tensor) -> torch.Tensor:
@@ -38,7 +56,24 @@ def test_flo(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         torch.testing.assert_close(inner(flow.read(path).flow), MOTION, atol=0.15, rtol=0)
     text = capsys.readouterr().out
     assert "1 videos written, 0 already there, 0 failed" in text
-    assert "19 pairs of frames in" in text and "per second on cpu" in text
+    assert re.search(r"^19 pairs of frames in \d+\.\d s on cpu: \d+ fps$", text, re.MULTILINE)
+
+
+def test_fps_is_of_the_work_done_now(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["flow", str(folder), "-o", str(tmp_path / "out"), "--format", "npz"]
+    assert main(command) == 0
+    (tmp_path / "out" / "a.npz").unlink()
+    capsys.readouterr()
+    push = ops.TVL1Stream.push
+    monkeypatch.setattr(ops.TVL1Stream, "push", lambda stream, frame: (time.sleep(0.2), push(stream, frame))[1])
+    assert main(command) == 0
+    pairs, seconds, rate = re.search(
+        r"(\d+) pairs of frames in (.+) s on cpu: (.+) fps", capsys.readouterr().out
+    ).groups()
+    assert pairs == "3" and float(seconds) >= 0.8  # of 4 frames
+    assert float(rate) == pytest.approx(3 / float(seconds), rel=0.1, abs=0.5)
 
 
 def test_npz_holds_the_same_flow(clip: Path, tmp_path: Path) -> None:
@@ -51,9 +86,7 @@ def test_npz_holds_the_same_flow(clip: Path, tmp_path: Path) -> None:
     for number, pair in enumerate(data["flow"], 1):
         stored = flow.read(tmp_path / "flo" / "moving" / f"flow_{number:05d}.flo").flow
         assert torch.equal(torch.from_numpy(pair), stored)
-    with video.open(clip, color="gray") as reader:
-        frames = reader.frames()
-    assert torch.equal(torch.from_numpy(data["flow"]), ops.tvl1_flow(frames[:-1], frames[1:]))
+    assert torch.equal(torch.from_numpy(data["flow"]), ops.tvl1_flow_clip(frames_of(clip)[None])[0])
 
 
 def test_jpg(clip: Path, tmp_path: Path) -> None:
@@ -93,12 +126,11 @@ def test_short_side(clip: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(motion, MOTION / 2, atol=0.15, rtol=0)  # in pixels of that resolution
 
 
-def test_preset_is_used(clip: Path, tmp_path: Path) -> None:
-    arguments = ["flow", str(clip), "-o", str(tmp_path / "out"), "--format", "npz", "--preset", "opencv"]
+@pytest.mark.parametrize("preset", ["fast", "opencv"])
+def test_preset_is_used(preset: ops.tvl1.Preset, clip: Path, tmp_path: Path) -> None:
+    arguments = ["flow", str(clip), "-o", str(tmp_path / "out"), "--format", "npz", "--preset", preset]
     assert main(arguments) == 0
-    with video.open(clip, color="gray") as reader:
-        frames = reader.frames()
-    expected = ops.tvl1_flow(frames[:-1], frames[1:], params="opencv")
+    expected = ops.tvl1_flow_clip(frames_of(clip)[None], params=preset)[0]
     assert torch.equal(torch.from_numpy(np.load(tmp_path / "out" / "moving.npz")["flow"]), expected)
 
 
@@ -127,22 +159,76 @@ def test_interrupted_video_is_done_anew(
 ) -> None:
     out = tmp_path / "out"
     command = ["flow", str(clip), "-o", str(out), "--format", form]
-    whole, calls = ops.tvl1_flow, []
 
-    def stop_at_the_second_batch(*frames: torch.Tensor, params: str) -> torch.Tensor:
-        calls.append(len(frames[0]))
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return whole(*frames, params=params)  # type: ignore[arg-type]
+    class SlowStream(ops.TVL1Stream):
+        pushed = 0
+
+        def push(self, frame: torch.Tensor) -> torch.Tensor | None:
+            SlowStream.pushed += 1
+            if SlowStream.pushed == 18:  # the first batch is being written, or is already
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            if SlowStream.pushed >= 18:
+                time.sleep(0.2)
+            return super().push(frame)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ops, "tvl1_flow", stop_at_the_second_batch)
+        patch.setattr(ops, "TVL1Stream", SlowStream)
         assert main(command) == 130
-    assert calls == [16, 3]
+    assert SlowStream.pushed in (18, 19)  # of 20: what goes on is ended, but no more
     assert "the same command goes on" in capsys.readouterr().err
     assert visible(out) == ["flow.json"]
     assert main(command) == 0
     assert len(visible(out)) > 1
+
+
+@pytest.mark.parametrize("form", ["flo", "npz", "video"])
+def test_error_while_decoding(
+    form: str, clip: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It comes from another thread, after flow was written; the next video is done all the same."""
+    damaged = folder / "b_damaged.mp4"
+    video.write(damaged, frames_of(clip).repeat(2, 1, 1, 1), fps=25)
+    damage(damaged)
+    out = tmp_path / "out"
+    assert main(["flow", str(folder), "-o", str(out), "--format", form]) == 2
+    captured = capsys.readouterr()
+    assert re.search(r"b_damaged\.mp4 is damaged after \d+ frames", captured.err), captured.err
+    assert "2 videos written, 0 already there, 1 failed" in captured.out
+    assert not [name for name in visible(out) if "b_damaged" in name]
+
+
+def test_flow_up_to_the_damage(clip: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.mp4"
+    video.write(damaged, frames_of(clip).repeat(2, 1, 1, 1), fps=25)
+    damage(damaged)
+    with video.open(damaged, on_error="stop") as reader:
+        frames = len(reader)
+    assert 17 < frames < 40
+    out = tmp_path / "out"
+    assert main(["flow", str(damaged), "-o", str(out), "--on-error", "stop"]) == 0
+    assert len(list(out.rglob("*.flo"))) == frames - 1
+
+
+def test_error_while_computing(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(stream: ops.TVL1Stream, frame: torch.Tensor) -> None:
+        raise RuntimeError("out of memory, say")
+
+    monkeypatch.setattr(ops.TVL1Stream, "push", fail)
+    assert main(["flow", str(clip), "-o", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.strip() == "pyaction: out of memory, say"
+    assert visible(tmp_path / "out") == ["flow.json"]
+
+
+def test_npz_never_has_a_wrong_header(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says how many pairs there are before they are computed."""
+    monkeypatch.setattr(PyAVReader, "__len__", lambda reader: 19)
+    assert main(["flow", str(clip), "-o", str(tmp_path / "out"), "--format", "npz"]) == 2
+    assert "moving.mp4 changed while it was read" in capsys.readouterr().err
+    assert visible(tmp_path / "out") == ["flow.json"]
 
 
 def test_leftovers_of_a_killed_run_are_cleared(clip: Path, tmp_path: Path) -> None:
@@ -186,13 +272,21 @@ def test_one_frame_is_no_flow(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert visible(tmp_path / "out") == ["flow.json"]
 
 
+def test_unreadable_video_leaves_no_folder(tmp_path: Path) -> None:
+    """It would be in the way of the flow of class.mp4."""
+    (tmp_path / "videos" / "class").mkdir(parents=True)
+    video.write(tmp_path / "videos" / "class" / "still.mp4", torch.zeros(1, 3, 32, 32, dtype=torch.uint8), fps=25)
+    assert main(["flow", str(tmp_path / "videos"), "-o", str(tmp_path / "out")]) == 2
+    assert not (tmp_path / "out" / "class").exists()
+
+
 # Arguments, with {clip} and {other} for videos, {file} for a file and {empty} for a folder; and what the message says.
 BAD_COMMANDS = {
     "missing path": ("nowhere.mp4 -o out", "there is no file or folder nowhere.mp4"),
     "no videos": ("{empty} -o out", "empty holds no video file"),
     "output is a file": ("{clip} -o {file}", "file: File exists"),
     "output below a file": ("{clip} -o {file}/out", "Not a directory"),
-    "preset": ("{clip} -o out --preset best", "preset must be one of opencv, fast; got 'best'"),
+    "preset": ("{clip} -o out --preset best", "preset must be one of opencv, fast, accurate, video; got 'best'"),
     "short side": ("{clip} -o out --short-side 0", "short_side must be a number of pixels greater than 0; got 0"),
     "bound": ("{clip} -o out --bound nan", "bound must be a number of pixels greater than 0; got nan"),
     "same name": ("{clip} {other} -o out", "would both be written to a"),
@@ -219,7 +313,7 @@ def test_bad_command(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what is missing where there is no GPU")
 def test_cuda_without_a_gpu(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["flow", str(clip), "-o", str(tmp_path / "out"), "--device", "cuda"]) == 2
-    assert "torch sees no CUDA device here; use --device cpu" in capsys.readouterr().err
+    assert re.search("--device cuda: .* (compiled without CUDA|no CUDA device).* --device cpu", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("form", ["flo", "npz", "jpg", "video"])

@@ -30,8 +30,17 @@ def test_every_frame_in_order(path):
         assert numbers == list(range(COUNT))
         assert [number_in(frame) for frame in reader] == numbers  # again, from the start
         assert len(reader) == COUNT
+        # An .mpg states no length; FFmpeg guesses it from the bit rate.
+        assert reader.expected_length == pytest.approx(COUNT, abs=COUNT if path.suffix == ".mpg" else 1)
         assert reader.size == (HEIGHT, WIDTH)
         assert reader.fps == 25
+
+
+def test_no_expected_length_without_a_header(tmp_path):
+    encode(tmp_path / "bare.h264", "libx264", "yuv420p", {}, [numbered_picture(0), numbered_picture(1)])
+    with video.open(tmp_path / "bare.h264") as reader:
+        assert reader.expected_length is None
+        assert len(reader) == 2
 
 
 def test_frame_layout(path):
