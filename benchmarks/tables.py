@@ -88,7 +88,8 @@ def _summary(result: Result) -> Table:
         of_size = {size_of(row): row for row in of_method}
         smallest = of_size[min(of_size, key=pixels)]
         speeds = [_number(1 / per_pair(of_size[size])) if size in of_size else NONE for size in sizes]
-        ratios = [_ratio(result, smallest, peer) for peer in (OPENCV, DIS)]
+        # To the peers' rows of this table, even where this method has one thread only.
+        ratios = [_ratio(result, {**smallest, "threads": threads}, peer) for peer in (OPENCV, DIS)]
         name = method if most[method] == threads else f"{method}, {most[method]} thread"
         table.rows.append([name, *speeds, _error(result, method), *ratios])
     paper = [str(PAPER_FPS) if size in PAPER_SIZES else NONE for size in sizes]

@@ -158,7 +158,7 @@ def _flow(options: argparse.Namespace) -> int:
     seconds = time.perf_counter() - start
     print(f"{options.output}: {written} videos written, {skipped} already there, {len(failures)} failed")
     if pairs:
-        print(f"{pairs} pairs of frames in {seconds:.1f} s on {device}: {pairs / seconds:.0f} fps")
+        print(f"{pairs} pairs of frames in {seconds:.1f} s on {device}: {pairs / seconds:.1f} fps")
     return 2 if failures else 0
 
 
@@ -179,7 +179,7 @@ def _device(wanted: str) -> str:
 
 
 def _show_progress(progress: "Progress", task: "TaskID", start: float, done: int, expected: int | None) -> None:
-    rate = f"pairs, {done / (time.perf_counter() - start):.0f} fps" if done else "pairs"
+    rate = f"pairs, {done / (time.perf_counter() - start):.1f} fps" if done else "pairs"
     progress.update(task, completed=done, total=expected and max(done, expected), rate=rate)
 
 

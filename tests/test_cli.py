@@ -33,7 +33,7 @@ def test_demo_finds_the_motion_it_made(tmp_path: Path, capsys: pytest.CaptureFix
     text = capsys.readouterr().out
     error, still = re.search(r"error: ([\d.]+) pixels \(saying that nothing moves: ([\d.]+)\)", text).groups()
     assert float(error) < 0.25 * float(still)
-    assert len(re.findall(r"^23 pairs of frames in \d+\.\d s on cpu: \d+ fps$", text, re.MULTILINE)) == 2
+    assert len(re.findall(r"^23 pairs of frames in \d+\.\d s on cpu: \d+\.\d fps$", text, re.MULTILINE)) == 2
     with video.open(tmp_path / "demo" / "flow_video" / "moving_box.mp4") as reader:
         assert len(reader) == 23
 

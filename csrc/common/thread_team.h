@@ -28,8 +28,8 @@ class ThreadTeam : public Team {
   template <typename Work>
   void join(const Work& work) {
     if (!led_.exchange(true)) {
+      const Finish finish{finished_}; // also where something is thrown: nobody waits for ever
       work(*this);
-      finished_.store(true, std::memory_order_release);
       return;
     }
     while (!finished_.load(std::memory_order_acquire)) {
@@ -40,6 +40,14 @@ class ThreadTeam : public Team {
   }
 
  private:
+  struct Finish {
+    std::atomic<bool>& finished;
+
+    ~Finish() {
+      finished.store(true, std::memory_order_release);
+    }
+  };
+
   // One word, so that it changes at once: which stage it is, how many chunks it has, and which is next.
   static constexpr int kChunkBits = 20;
   static constexpr uint64_t kChunkMask = (uint64_t{1} << kChunkBits) - 1;

@@ -59,7 +59,7 @@ def run_demo(folder: Path, say: Callable[[str], None], device: str = "cpu") -> D
             pairs = write_flow(source, flow_folder, Path(source.stem), device=device)
             seconds = time.perf_counter() - start
         if pairs is not None:  # it was not there already
-            say(f"{pairs} pairs of frames in {seconds:.1f} s on {device}: {pairs / seconds:.0f} fps")
+            say(f"{pairs} pairs of frames in {seconds:.1f} s on {device}: {pairs / seconds:.1f} fps")
 
     files = sorted((results["flo"] / source.stem).glob("*.flo"))
     computed = torch.stack([flow.read(file).flow for file in files])

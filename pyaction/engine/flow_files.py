@@ -97,6 +97,8 @@ def write_flow(
     if source.exists() and folder.is_finished(target, source):
         return None
     done = 0
+    if device == "cuda":  # the computing thread would take another device
+        device = f"cuda:{torch.cuda.current_device()}"
     with _reading(source, job, on_error) as reader, Ahead(_flow_of(source, job, on_error, device), _AHEAD) as flow:
         expected = reader.expected_length and reader.expected_length - 1
         on_progress(done, expected)

@@ -15,6 +15,7 @@ from pyaction.ops._checks import check_alike, check_choice, check_shape, check_t
 # Floating frames are in [0, 1], give or take what filters add. Beyond this they are grey levels 0..255, whose flow
 # would be garbage.
 _LARGEST_FLOATING = 4.0
+_NO_GRADIENT = "is not differentiable: detach the frames, or train a flow network"
 _FRAME_DTYPES = (torch.uint8, torch.float32, torch.float64)
 
 
@@ -36,7 +37,7 @@ class TVL1Params:
     theta: float = 0.3
     """Tightness: how far the smooth flow and the one that fits the data may differ."""
     scales: int = 5
-    """Levels of the pyramid. Levels with a side shorter than 16 pixels are left out."""
+    """Levels of the pyramid, of which 64 at most are made. Levels with a side shorter than 16 pixels are left out."""
     scale_step: float = 0.8
     """Size of a level relative to the next finer one, in [0.05, 0.95]."""
     warps: int = 5
@@ -132,7 +133,8 @@ def tvl1_flow(
 
     coarse to fine, with a median filter between the iterations. On the CPU the pairs of a batch are shared among
     torch's threads, which work together on one pair where there are more threads than pairs; on CUDA a batch is one
-    sequence of launches on the current stream, without synchronisation. Not differentiable.
+    sequence of launches on the current stream, without synchronisation. On the CPU the memory of a call, up to a
+    gigabyte, is kept for the next one. Not differentiable.
 
     Args:
         frame0: ``(N, C, H, W)``, C = 1 (grey) or 3 (RGB, turned grey by ITU-R BT.601), uint8 in 0..255, or
@@ -178,12 +180,13 @@ def tvl1_flow(
 
 
 def tvl1_flow_clip(clip: Tensor, *, params: TVL1Params | Preset = "video") -> Tensor:
-    """TV-L1 flow between all neighbouring frames of clips; sooner and steadier than pair by pair.
+    """TV-L1 flow between all neighbouring frames of clips; each pair is helped by the one before.
 
     The pyramid of a frame is made once for both of its pairs. At every level, around every pixel where the flow of
     the pair before explains this pair better than what the coarser level found, that flow is where the level starts:
-    small things that move fast are not lost again at every frame, and at a cut, where it explains nothing, nothing is
-    taken over. With ``as_opencv`` only the pyramids are shared: the flow is that of `tvl1_flow`, pair by pair.
+    small things that move fast are not lost again at every frame. At a cut, where it explains next to nothing, next
+    to nothing is taken over. With ``as_opencv`` only the pyramids are shared: the flow is that of `tvl1_flow`, pair by
+    pair.
 
     Args:
         clip: ``(N, T, C, H, W)``, frames as for `tvl1_flow`; T at least 1.
@@ -210,6 +213,8 @@ def tvl1_flow_clip(clip: Tensor, *, params: TVL1Params | Preset = "video") -> Te
 
 class TVL1Stream:
     """`tvl1_flow_clip` for frames that come one by one; the flow is the same.
+
+    A stream is used by one thread (on CUDA: by one CUDA stream) at a time.
 
     Args:
         params: A :class:`TVL1Params`, or the name of a preset, see `tvl1_flow`.
@@ -245,6 +250,8 @@ class TVL1Stream:
             ValueError: As `tvl1_flow`. The frame then counts as not pushed, and the sequence can go on.
         """
         _check_frames("TVL1Stream.push", "frame", frame, "[N, C, H, W]")
+        if torch.is_grad_enabled() and frame.requires_grad:
+            raise RuntimeError(f"pyaction.TVL1Stream {_NO_GRADIENT}")
         if self._state is None:
             self._state = torch.ops.pyaction.tvl1_begin(frame, self._params)
             self._shape, self._dtype, self._index = frame.shape, frame.dtype, 1
@@ -322,4 +329,4 @@ def _(state: Tensor, frame: Tensor, index: int, params: list[float]) -> Tensor:
 
 
 for _op in ("tvl1_flow", "tvl1_flow_clip"):
-    register_blocker(_op, "is not differentiable: detach the frames, or train a flow network")
+    register_blocker(_op, _NO_GRADIENT)

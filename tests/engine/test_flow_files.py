@@ -54,7 +54,7 @@ def test_flo(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         torch.testing.assert_close(inner(flow.read(path).flow), MOTION, atol=0.15, rtol=0)
     text = capsys.readouterr().out
     assert "1 videos written, 0 already there, 0 failed" in text
-    assert re.search(r"^19 pairs of frames in \d+\.\d s on cpu: \d+ fps$", text, re.MULTILINE)
+    assert re.search(r"^19 pairs of frames in \d+\.\d s on cpu: \d+\.\d fps$", text, re.MULTILINE)
 
 
 def test_fps_is_of_the_work_done_now(

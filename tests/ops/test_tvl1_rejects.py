@@ -161,6 +161,16 @@ def test_stream_may_begin_with_a_refused_frame() -> None:
     assert stream.push(FRAME) is None
 
 
+def test_stream_refuses_gradients() -> None:
+    stream, frame = TVL1Stream(), torch.rand(2, 1, 20, 33)
+    with pytest.raises(RuntimeError, match="TVL1Stream is not differentiable: detach the frames"):
+        stream.push(frame.requires_grad_())
+    assert stream.push(frame.detach()) is None
+    with torch.no_grad():
+        flow = stream.push(frame)
+    assert flow is not None and not flow.requires_grad
+
+
 def test_rejects_grey_levels_in_floating_frames() -> None:
     """Frames of other flow code are often float in 0..255: the data term would count 255 times too much."""
     levels = torch.rand(1, 1, 5, 7) * 200
