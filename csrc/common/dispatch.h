@@ -1,19 +1,55 @@
 #pragma once
 #include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Exception.h>
+#include <torch/headeronly/util/Half.h>
 
 namespace pyaction {
 
-// Calls body(scalar_t{}) with the C++ type of a floating dtype: float or double.
-template <typename Body>
-void dispatch_floating(torch::headeronly::ScalarType dtype, const char* op, Body&& body) {
-  if (dtype == torch::headeronly::ScalarType::Float) {
-    body(float{});
-  } else if (dtype == torch::headeronly::ScalarType::Double) {
-    body(double{});
-  } else {
-    STD_TORCH_CHECK(false, op, ": dtype must be float32 or float64; got ", torch::headeronly::toString(dtype));
-  }
+using torch::headeronly::BFloat16;
+using torch::headeronly::Half;
+
+// The dtypes of an op on one device.
+template <typename... scalar_t>
+struct Types {};
+
+using FullTypes = Types<float, double>;
+using HalfTypes = Types<float, double, Half, BFloat16>; // of CUDA kernels that also take half precision
+
+inline const char* names_of(FullTypes) {
+  return "float32 or float64";
+}
+
+inline const char* names_of(HalfTypes) {
+  return "float32, float64, float16 or bfloat16";
+}
+
+// What kernels compute in: half precision is for memory alone.
+template <typename scalar_t>
+struct ComputeOf {
+  using type = float;
+};
+
+template <>
+struct ComputeOf<double> {
+  using type = double;
+};
+
+template <typename scalar_t>
+using compute_t = typename ComputeOf<scalar_t>::type;
+
+// Calls body(scalar_t{}) with the C++ type of a dtype, which must be one of the listed.
+template <typename... scalar_t, typename Body>
+void dispatch(Types<scalar_t...> types, torch::headeronly::ScalarType dtype, const char* op, Body&& body) {
+  const auto call = [&](auto zero) {
+    const bool matches = dtype == torch::headeronly::CppTypeToScalarType<decltype(zero)>::value;
+    if (matches) {
+      body(zero);
+    }
+    return matches;
+  };
+  STD_TORCH_CHECK((call(scalar_t{}) || ...), op, ": dtype must be ", names_of(types), "; got ",
+                  torch::headeronly::toString(dtype));
 }
 
 } // namespace pyaction

@@ -36,7 +36,7 @@ void share_rows(const SsimArguments<scalar_t>& a, int64_t rows, int64_t elements
 Tensor ssim_cpu(const Tensor& image0, const Tensor& image1, int64_t window, int64_t stride, bool gaussian, double c1,
                 double c2) {
   const SsimOptions options = {window, stride, gaussian, c1, c2};
-  return ssim_entry(image0, image1, options, [](const auto& a, const Tensor& tensor) {
+  return ssim_entry(FullTypes{}, image0, image1, options, [](const auto& a, const Tensor& tensor) {
     const auto& kernels = kernels_for(a);
     share_rows(a, a.planes * a.map_height, int64_t{a.width} * a.window, kernels.forward_workspace(a), tensor,
                kernels.forward);
@@ -46,7 +46,7 @@ Tensor ssim_cpu(const Tensor& image0, const Tensor& image1, int64_t window, int6
 std::tuple<Tensor, Tensor> ssim_grad_cpu(const Tensor& grad, const Tensor& image0, const Tensor& image1, int64_t window,
                                          int64_t stride, bool gaussian, double c1, double c2) {
   const SsimOptions options = {window, stride, gaussian, c1, c2};
-  return ssim_grad_entry(grad, image0, image1, options, [](const auto& a, const Tensor& tensor) {
+  return ssim_grad_entry(FullTypes{}, grad, image0, image1, options, [](const auto& a, const Tensor& tensor) {
     const auto& kernels = kernels_for(a);
     share_rows(a, a.planes * a.height, int64_t{a.width} * ssim_overlap(a.window, a.stride), kernels.grad_workspace(a),
                tensor, kernels.grad);

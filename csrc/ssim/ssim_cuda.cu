@@ -120,14 +120,15 @@ Tensor ssim_cuda(const Tensor& image0, const Tensor& image1, int64_t window, int
                  double c2) {
   const torch::stable::accelerator::DeviceGuard guard(image0.get_device_index());
   const SsimOptions options = {window, stride, gaussian, c1, c2};
-  return ssim_entry(image0, image1, options, [](const auto& a, const Tensor& tensor) { launch_forward(a, tensor); });
+  return ssim_entry(FullTypes{}, image0, image1, options,
+                    [](const auto& a, const Tensor& tensor) { launch_forward(a, tensor); });
 }
 
 std::tuple<Tensor, Tensor> ssim_grad_cuda(const Tensor& grad, const Tensor& image0, const Tensor& image1,
                                           int64_t window, int64_t stride, bool gaussian, double c1, double c2) {
   const torch::stable::accelerator::DeviceGuard guard(image0.get_device_index());
   const SsimOptions options = {window, stride, gaussian, c1, c2};
-  return ssim_grad_entry(grad, image0, image1, options,
+  return ssim_grad_entry(FullTypes{}, grad, image0, image1, options,
                          [](const auto& a, const Tensor& tensor) { launch_grad(a, tensor); });
 }
 

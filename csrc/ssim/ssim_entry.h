@@ -71,8 +71,9 @@ SsimArguments<scalar_t> ssim_arguments(const Tensor& image0, const Tensor& image
   return arguments;
 }
 
-template <typename Run>
-Tensor ssim_entry(const Tensor& any_image0, const Tensor& any_image1, const SsimOptions& options, Run&& run) {
+template <typename Dtypes, typename Run>
+Tensor ssim_entry(Dtypes dtypes, const Tensor& any_image0, const Tensor& any_image1, const SsimOptions& options,
+                  Run&& run) {
   check_ssim("ssim", any_image0, any_image1, options);
   const Tensor image0 = torch::stable::contiguous(any_image0);
   const Tensor image1 = torch::stable::contiguous(any_image1);
@@ -82,7 +83,7 @@ Tensor ssim_entry(const Tensor& any_image0, const Tensor& any_image1, const Ssim
   if (map.numel() == 0) {
     return map;
   }
-  dispatch_floating(image0.scalar_type(), "ssim", [&](auto zero) {
+  dispatch(dtypes, image0.scalar_type(), "ssim", [&](auto zero) {
     using scalar_t = decltype(zero);
     SsimArguments<scalar_t> arguments = ssim_arguments<scalar_t>(image0, image1, options);
     arguments.map = map.mutable_data_ptr<scalar_t>();
@@ -91,9 +92,9 @@ Tensor ssim_entry(const Tensor& any_image0, const Tensor& any_image1, const Ssim
   return map;
 }
 
-template <typename Run>
-std::tuple<Tensor, Tensor> ssim_grad_entry(const Tensor& any_grad, const Tensor& any_image0, const Tensor& any_image1,
-                                           const SsimOptions& options, Run&& run) {
+template <typename Dtypes, typename Run>
+std::tuple<Tensor, Tensor> ssim_grad_entry(Dtypes dtypes, const Tensor& any_grad, const Tensor& any_image0,
+                                           const Tensor& any_image1, const SsimOptions& options, Run&& run) {
   const char* op = "ssim_grad";
   check_ssim(op, any_image0, any_image1, options);
   check_alike(op, "grad", any_grad, any_image0);
@@ -110,7 +111,7 @@ std::tuple<Tensor, Tensor> ssim_grad_entry(const Tensor& any_grad, const Tensor&
   if (image0.numel() == 0) {
     return {grad0, grad1};
   }
-  dispatch_floating(image0.scalar_type(), op, [&](auto zero) {
+  dispatch(dtypes, image0.scalar_type(), op, [&](auto zero) {
     using scalar_t = decltype(zero);
     SsimArguments<scalar_t> arguments = ssim_arguments<scalar_t>(image0, image1, options);
     arguments.grad = grad.const_data_ptr<scalar_t>();

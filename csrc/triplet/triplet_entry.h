@@ -64,7 +64,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> triplet_hinge_entry(const Tensor& any
   const Tensor selected = torch::stable::new_empty(distances, {anchors}, ScalarType::Long);
   const Tensor active = torch::stable::new_empty(distances, {anchors}, ScalarType::Long);
   const Tensor weights = torch::stable::new_empty(distances, distances.sizes());
-  dispatch_floating(distances.scalar_type(), "triplet_hinge", [&](auto zero) {
+  dispatch(FullTypes{}, distances.scalar_type(), "triplet_hinge", [&](auto zero) {
     using scalar_t = decltype(zero);
     if (anchors > 0) {
       const HingeResults<scalar_t> results = {hinge.mutable_data_ptr<scalar_t>(), selected.mutable_data_ptr<int64_t>(),
@@ -88,7 +88,7 @@ std::tuple<Tensor, Tensor, Tensor> mine_triplets_entry(const Tensor& any_distanc
   const Tensor reference_labels = torch::stable::contiguous(any_reference_labels);
   const Tensor offsets = torch::stable::new_empty(distances, {distances.size(0) + 1}, ScalarType::Long);
   Tensor anchors, positives, negatives;
-  dispatch_floating(distances.scalar_type(), "mine_triplets", [&](auto zero) {
+  dispatch(FullTypes{}, distances.scalar_type(), "mine_triplets", [&](auto zero) {
     using scalar_t = decltype(zero);
     const TripletArguments<scalar_t> arguments =
         triplet_arguments<scalar_t>(distances, anchor_labels, reference_labels, mining, margin, exclude_self);

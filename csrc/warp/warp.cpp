@@ -17,21 +17,21 @@ const WarpKernels<double>& kernels_for(const WarpArguments<double>&) {
 }
 
 Tensor warp_cpu(const Tensor& image, const Tensor& flow, bool border) {
-  return warp_entry(image, flow, border, [](const auto& a, const Tensor&) {
+  return warp_entry(FullTypes{}, image, flow, border, [](const auto& a, const Tensor&) {
     parallel_rows(a.batch * a.height, a.width * a.channels,
                   [&](int64_t begin, int64_t end) { kernels_for(a).forward(a, begin, end); });
   });
 }
 
 Tensor warp_grad_flow_cpu(const Tensor& grad, const Tensor& image, const Tensor& flow, bool border) {
-  return warp_grad_flow_entry(grad, image, flow, border, [](const auto& a, const Tensor&) {
+  return warp_grad_flow_entry(FullTypes{}, grad, image, flow, border, [](const auto& a, const Tensor&) {
     parallel_rows(a.batch * a.height, a.width * a.channels,
                   [&](int64_t begin, int64_t end) { kernels_for(a).grad_flow(a, begin, end); });
   });
 }
 
 Tensor warp_grad_image_cpu(const Tensor& grad, const Tensor& flow, bool border) {
-  return warp_grad_image_entry(grad, flow, border, [](const auto& a, const Tensor&) {
+  return warp_grad_image_entry(FullTypes{}, grad, flow, border, [](const auto& a, const Tensor&) {
     parallel_rows(a.batch * a.channels, int64_t{a.height} * a.width,
                   [&](int64_t begin, int64_t end) { kernels_for(a).grad_image(a, begin, end); });
   });

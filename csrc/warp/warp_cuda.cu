@@ -105,20 +105,20 @@ void launch_per_pixel(void (*kernel)(WarpArguments<scalar_t>), const WarpArgumen
 
 Tensor warp_cuda(const Tensor& image, const Tensor& flow, bool border) {
   const torch::stable::accelerator::DeviceGuard guard(image.get_device_index());
-  return warp_entry(image, flow, border,
+  return warp_entry(FullTypes{}, image, flow, border,
                     [](const auto& a, const Tensor& tensor) { launch_per_pixel(warp_kernel, a, tensor); });
 }
 
 Tensor warp_grad_flow_cuda(const Tensor& grad, const Tensor& image, const Tensor& flow, bool border) {
   const torch::stable::accelerator::DeviceGuard guard(image.get_device_index());
-  return warp_grad_flow_entry(grad, image, flow, border, [](const auto& a, const Tensor& tensor) {
+  return warp_grad_flow_entry(FullTypes{}, grad, image, flow, border, [](const auto& a, const Tensor& tensor) {
     launch_per_pixel(warp_grad_flow_kernel, a, tensor);
   });
 }
 
 Tensor warp_grad_image_cuda(const Tensor& grad, const Tensor& flow, bool border) {
   const torch::stable::accelerator::DeviceGuard guard(grad.get_device_index());
-  return warp_grad_image_entry(grad, flow, border, [](const auto& a, const Tensor& tensor) {
+  return warp_grad_image_entry(FullTypes{}, grad, flow, border, [](const auto& a, const Tensor& tensor) {
     launch_per_pixel(warp_grad_image_kernel, a, tensor);
   });
 }

@@ -21,14 +21,14 @@ inline void check_warp(const char* op, const Tensor& image, const Tensor& flow) 
 }
 
 // `image` and `grad` have the image's shape; the one that a kernel does not read may be null.
-template <typename Run>
-void run_warp(const char* op, const Tensor* image, const Tensor& flow, const Tensor* grad, const Tensor& result,
-              bool border, Run&& run) {
+template <typename Dtypes, typename Run>
+void run_warp(Dtypes dtypes, const char* op, const Tensor* image, const Tensor& flow, const Tensor* grad,
+              const Tensor& result, bool border, Run&& run) {
   const Tensor& image_like = image != nullptr ? *image : *grad;
   if (image_like.numel() == 0) {
     return;
   }
-  dispatch_floating(flow.scalar_type(), op, [&](auto zero) {
+  dispatch(dtypes, flow.scalar_type(), op, [&](auto zero) {
     using scalar_t = decltype(zero);
     WarpArguments<scalar_t> arguments;
     arguments.image = image != nullptr ? image->const_data_ptr<scalar_t>() : nullptr;
@@ -44,36 +44,36 @@ void run_warp(const char* op, const Tensor* image, const Tensor& flow, const Ten
   });
 }
 
-template <typename Run>
-Tensor warp_entry(const Tensor& any_image, const Tensor& any_flow, bool border, Run&& run) {
+template <typename Dtypes, typename Run>
+Tensor warp_entry(Dtypes dtypes, const Tensor& any_image, const Tensor& any_flow, bool border, Run&& run) {
   check_warp("warp", any_image, any_flow);
   const Tensor image = torch::stable::contiguous(any_image);
   const Tensor flow = torch::stable::contiguous(any_flow);
   const Tensor output = torch::stable::empty_like(image);
-  run_warp("warp", &image, flow, nullptr, output, border, run);
+  run_warp(dtypes, "warp", &image, flow, nullptr, output, border, run);
   return output;
 }
 
-template <typename Run>
-Tensor warp_grad_flow_entry(const Tensor& any_grad, const Tensor& any_image, const Tensor& any_flow, bool border,
-                            Run&& run) {
+template <typename Dtypes, typename Run>
+Tensor warp_grad_flow_entry(Dtypes dtypes, const Tensor& any_grad, const Tensor& any_image, const Tensor& any_flow,
+                            bool border, Run&& run) {
   check_warp("warp_grad_flow", any_image, any_flow);
   check_same_shape("warp_grad_flow", "grad", any_grad, any_image);
   const Tensor grad = torch::stable::contiguous(any_grad);
   const Tensor image = torch::stable::contiguous(any_image);
   const Tensor flow = torch::stable::contiguous(any_flow);
   const Tensor grad_flow = torch::stable::new_zeros(flow, flow.sizes()); // zero where the image has no channels
-  run_warp("warp_grad_flow", &image, flow, &grad, grad_flow, border, run);
+  run_warp(dtypes, "warp_grad_flow", &image, flow, &grad, grad_flow, border, run);
   return grad_flow;
 }
 
-template <typename Run>
-Tensor warp_grad_image_entry(const Tensor& any_grad, const Tensor& any_flow, bool border, Run&& run) {
+template <typename Dtypes, typename Run>
+Tensor warp_grad_image_entry(Dtypes dtypes, const Tensor& any_grad, const Tensor& any_flow, bool border, Run&& run) {
   check_warp("warp_grad_image", any_grad, any_flow);
   const Tensor grad = torch::stable::contiguous(any_grad);
   const Tensor flow = torch::stable::contiguous(any_flow);
   const Tensor grad_image = torch::stable::new_zeros(grad, grad.sizes());
-  run_warp("warp_grad_image", nullptr, flow, &grad, grad_image, border, run);
+  run_warp(dtypes, "warp_grad_image", nullptr, flow, &grad, grad_image, border, run);
   return grad_image;
 }
 

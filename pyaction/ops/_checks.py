@@ -6,6 +6,22 @@ import torch
 from torch import Tensor
 
 FLOATING = (torch.float32, torch.float64)
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def floating_of(value: object) -> tuple[torch.dtype, ...]:
+    """The dtypes of ops that on CUDA also take half precision, for the device of a tensor."""
+    return (*FLOATING, *_HALF) if isinstance(value, Tensor) and value.is_cuda else FLOATING
+
+
+def cast_for_autocast(*values: Tensor) -> tuple[Tensor, ...]:
+    """Under autocast, half precision becomes float32, as it does for torch's own losses; else nothing changes."""
+    return tuple(
+        value.float()
+        if isinstance(value, Tensor) and value.dtype in _HALF and torch.is_autocast_enabled(value.device.type)
+        else value
+        for value in values
+    )
 
 
 def check_tensor(op: str, name: str, value: object, layout: str, dtypes: Sequence[torch.dtype]) -> None:
@@ -18,7 +34,7 @@ def check_tensor(op: str, name: str, value: object, layout: str, dtypes: Sequenc
         raise ValueError(f"{op}: {name} must have {ndim} {dimensions}, {layout}; got shape {list(value.shape)}")
     if value.dtype not in dtypes:
         expected = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-        hint = "; call .float() first" if value.dtype in (torch.float16, torch.bfloat16) else ""
+        hint = "; call .float() first" if value.dtype in _HALF else ""
         raise ValueError(f"{op}: {name} must be {expected}; got {str(value.dtype).removeprefix('torch.')}{hint}")
 
 
