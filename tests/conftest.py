@@ -38,11 +38,22 @@ def cuda_kernels() -> None:
     product()
 
 
-@pytest.fixture(
-    params=["cpu", pytest.param("simt", marks=pytest.mark.simt), pytest.param("cuda", marks=pytest.mark.gpu)]
-)
+SIMT, CUDA = pytest.param("simt", marks=pytest.mark.simt), pytest.param("cuda", marks=pytest.mark.gpu)
+
+
+@pytest.fixture(params=["cpu", SIMT, CUDA])
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each device that has kernels; and "simt", the CPU with the kernels of CUDA."""
+    yield from _with_kernels(request)
+
+
+@pytest.fixture(params=[SIMT, CUDA])
+def cuda_device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """For what CUDA's kernels alone can do. The public functions take "simt" for the CPU: call torch.ops.pyaction."""
+    yield from _with_kernels(request)
+
+
+def _with_kernels(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param != "simt":
         yield request.param
         return

@@ -3,49 +3,50 @@
 
 namespace pyaction {
 
-// The two neighbours of a coordinate along one axis. Both indices are always inside the image; a neighbour that
-// the padding turns into zero has weight zero.
-template <typename scalar_t>
+// The two neighbouring pixels of one axis between which a coordinate is interpolated, and their weights. They are
+// always inside the image: where one of the true neighbours is outside, the pair has moved inwards and the weights
+// with it. `first` is a whole number; behind it comes first + 1, or in an axis of one pixel that pixel again, with
+// weight zero.
+template <typename V>
 struct AxisTaps {
-  int low, high;
-  scalar_t low_weight, high_weight;
-  scalar_t low_slope, high_slope; // d weight / d coordinate
+  V first;
+  V weight[2];
+  V slope[2]; // d weight / d coordinate
 };
+
+// How much a pixel weighs at so many pixels to its right: a tent. NaN never comes.
+template <typename V>
+HOST_DEVICE V tent(V distance) {
+  return max_of(V(1) - abs_of(distance), V(0));
+}
+
+// The slope of the tent to the right of a point: on a pixel, the sample moves towards the next one.
+template <typename V>
+HOST_DEVICE V tent_slope(V distance) {
+  return where_less(distance, V(0), where_less(distance, V(-1), V(0), V(1)), where_less(distance, V(1), V(-1), V(0)));
+}
 
 // padding "zeros": neighbours outside [0, size) count as zero. padding "border": the coordinate is clamped, and
 // does not move the sample where it was clamped (the edges themselves included, as in torch's grid_sample).
-// A coordinate that is NaN gives weights that are NaN.
-template <bool border, typename scalar_t>
-HOST_DEVICE AxisTaps<scalar_t> axis_taps(scalar_t coordinate, int size) {
-  const scalar_t last = static_cast<scalar_t>(size - 1);
-  const scalar_t smallest = border ? scalar_t(0) : scalar_t(-2);
-  const scalar_t largest = border ? last : last + 1;
-  // Written so that NaN takes the smallest value: the indices below must be valid whatever comes.
-  scalar_t bounded = coordinate > smallest ? coordinate : smallest;
-  bounded = bounded < largest ? bounded : largest;
-  const scalar_t base = floor_of(bounded);
-  const scalar_t fraction = bounded - base;
-  const int low = static_cast<int>(base);
-  const int high = low + 1;
-
-  AxisTaps<scalar_t> taps;
-  taps.low = low > 0 ? (low < size ? low : size - 1) : 0;
-  taps.high = high > 0 ? (high < size ? high : size - 1) : 0;
+// A coordinate that is NaN gives weights that are NaN. V: float, double or Vec (common/vec.h).
+template <bool border, typename V, typename scalar_t>
+HOST_DEVICE AxisTaps<V> axis_taps(V coordinate, scalar_t size) {
+  const V zero(0), last(size - 1);
+  // The maximum comes first: of NaN it makes the bound, and the index is valid whatever comes.
+  const V bounded = min_of(max_of(coordinate, border ? zero : V(-2)), border ? last : V(size + 1));
+  AxisTaps<V> taps;
+  taps.first = max_of(min_of(floor_of(bounded), V(size - 2)), zero);
+  const V to_first = bounded - taps.first, to_second = to_first - V(1);
+  const V nan = where_less(coordinate, V(1), zero, where_less(zero, coordinate, zero, coordinate));
+  taps.weight[0] = tent(to_first) + nan;
+  taps.weight[1] = size > 1 ? tent(to_second) : zero;
+  taps.slope[0] = tent_slope(to_first);
+  taps.slope[1] = size > 1 ? tent_slope(to_second) : zero;
   if (border) {
-    const scalar_t slope = coordinate > 0 && coordinate < last ? scalar_t(1) : scalar_t(0);
-    taps.low_weight = 1 - fraction;
-    taps.high_weight = fraction;
-    taps.low_slope = -slope;
-    taps.high_slope = slope;
-  } else {
-    const bool low_inside = low >= 0 && low < size;
-    const bool high_inside = high >= 0 && high < size;
-    taps.low_weight = low_inside ? 1 - fraction : scalar_t(0);
-    taps.high_weight = high_inside ? fraction : scalar_t(0);
-    taps.low_slope = low_inside ? scalar_t(-1) : scalar_t(0);
-    taps.high_slope = high_inside ? scalar_t(1) : scalar_t(0);
+    const V moves = where_less(zero, coordinate, where_less(coordinate, last, V(1), zero), zero);
+    taps.slope[0] = taps.slope[0] * moves;
+    taps.slope[1] = taps.slope[1] * moves;
   }
-  taps.low_weight = coordinate != coordinate ? coordinate : taps.low_weight;
   return taps;
 }
 

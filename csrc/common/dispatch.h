@@ -4,6 +4,8 @@
 #include <torch/headeronly/util/Exception.h>
 #include <torch/headeronly/util/Half.h>
 
+#include "common/compute.h"
+
 namespace pyaction {
 
 using torch::headeronly::BFloat16;
@@ -23,20 +25,6 @@ inline const char* names_of(FullTypes) {
 inline const char* names_of(HalfTypes) {
   return "float32, float64, float16 or bfloat16";
 }
-
-// What kernels compute in: half precision is for memory alone.
-template <typename scalar_t>
-struct ComputeOf {
-  using type = float;
-};
-
-template <>
-struct ComputeOf<double> {
-  using type = double;
-};
-
-template <typename scalar_t>
-using compute_t = typename ComputeOf<scalar_t>::type;
 
 // Calls body(scalar_t{}) with the C++ type of a dtype, which must be one of the listed.
 template <typename... scalar_t, typename Body>

@@ -7,6 +7,14 @@
 
 namespace pyaction {
 
+HOST_DEVICE float abs_of(float value) {
+  return fabsf(value);
+}
+
+HOST_DEVICE double abs_of(double value) {
+  return fabs(value);
+}
+
 HOST_DEVICE float floor_of(float value) {
   return floorf(value);
 }
@@ -32,20 +40,33 @@ HOST_DEVICE float hypot_of(float a, float b) {
   return static_cast<float>(sqrt(static_cast<double>(a) * a + static_cast<double>(b) * b));
 }
 
+HOST_DEVICE float sqrt_of(float value) {
+  return sqrtf(value);
+}
+
 // a < b ? x : y
 HOST_DEVICE float where_less(float a, float b, float x, float y) {
   return a < b ? x : y;
 }
 
-HOST_DEVICE float sqrt_of(float value) {
-  return sqrtf(value);
+HOST_DEVICE double where_less(double a, double b, double x, double y) {
+  return a < b ? x : y;
 }
 
+// Of NaN and a bound these give the bound, where the bound comes second.
 HOST_DEVICE float min_of(float a, float b) {
   return a < b ? a : b;
 }
 
+HOST_DEVICE double min_of(double a, double b) {
+  return a < b ? a : b;
+}
+
 HOST_DEVICE float max_of(float a, float b) {
+  return a > b ? a : b;
+}
+
+HOST_DEVICE double max_of(double a, double b) {
   return a > b ? a : b;
 }
 

@@ -16,6 +16,7 @@ namespace {
 constexpr int kLanes = kVectorBytes / 4;
 
 // The vector forms below would hide the ones for float.
+using pyaction::abs_of;
 using pyaction::floor_of;
 using pyaction::fma_of;
 using pyaction::hypot_of;
@@ -63,6 +64,11 @@ HOST_DEVICE Vec operator/(Vec a, Vec b) {
   return a.lanes / b.lanes;
 }
 
+HOST_DEVICE Vec abs_of(Vec a) {
+  typedef int Bits __attribute__((vector_size(kVectorBytes), may_alias));
+  return Vec::Native(Bits(a.lanes) & 0x7fffffff);
+}
+
 HOST_DEVICE Vec operator-(Vec a) {
   return -a.lanes;
 }
@@ -83,6 +89,10 @@ HOST_DEVICE Vec max_of(Vec a, Vec b) {
 
 HOST_DEVICE Vec sqrt_of(Vec a) {
   return Vec::Native(_mm512_sqrt_ps(a.lanes));
+}
+
+HOST_DEVICE Vec floor_of(Vec a) {
+  return Vec::Native(_mm512_roundscale_ps(a.lanes, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC));
 }
 
 HOST_DEVICE Vec fma_of(Vec a, Vec b, Vec c) {
@@ -110,6 +120,10 @@ HOST_DEVICE Vec max_of(Vec a, Vec b) {
 
 HOST_DEVICE Vec sqrt_of(Vec a) {
   return Vec::Native(_mm256_sqrt_ps(a.lanes));
+}
+
+HOST_DEVICE Vec floor_of(Vec a) {
+  return Vec::Native(_mm256_floor_ps(a.lanes));
 }
 
 HOST_DEVICE Vec fma_of(Vec a, Vec b, Vec c) {
@@ -150,6 +164,17 @@ HOST_DEVICE Vec sqrt_of(Vec a) {
   return a;
 }
 
+HOST_DEVICE Vec floor_of(Vec a) {
+#if defined(__x86_64__)
+  return Vec::Native(_mm_floor_ps(a.lanes));
+#else
+  for (int i = 0; i < kLanes; ++i) {
+    a.lanes[i] = floorf(a.lanes[i]);
+  }
+  return a;
+#endif
+}
+
 HOST_DEVICE Vec fma_of(Vec a, Vec b, Vec c) {
   for (int i = 0; i < kLanes; ++i) {
     a.lanes[i] = fma_of(a.lanes[i], b.lanes[i], c.lanes[i]);
@@ -166,12 +191,6 @@ HOST_DEVICE Vec hypot_of(Vec a, Vec b) {
 #endif
 
 typedef int IntLanes __attribute__((vector_size(kVectorBytes), may_alias, aligned(4)));
-
-// Rounds down; only for values that fit into an int.
-HOST_DEVICE Vec floor_of(Vec a) {
-  const Vec truncated = Vec(__builtin_convertvector(__builtin_convertvector(a.lanes, IntLanes), Vec::Native));
-  return where_less(a, truncated, truncated - Vec(1.0f), truncated);
-}
 
 HOST_DEVICE void store_as_int(int* address, Vec value) {
   *reinterpret_cast<IntLanes*>(address) = __builtin_convertvector(value.lanes, IntLanes);
@@ -203,24 +222,6 @@ HOST_DEVICE Vec right_of(Vec a, Vec behind) {
 HOST_DEVICE Vec pick(Vec low, Vec high, const int* index) {
   return Vec::Native(_mm512_permutex2var_ps(low.lanes, _mm512_loadu_si512(index), high.lanes));
 }
-
-// Four floats from each of kLanes addresses: taps[k] holds the k-th of each.
-HOST_DEVICE void load_fours(const float* base, const int* offset, Vec* taps) {
-  __m512 of[4]; // of[i]: the fours of addresses i, i + 4, i + 8, i + 12
-  UNROLL
-  for (int i = 0; i < 4; ++i) {
-    const __m512 first = _mm512_castps128_ps512(_mm_loadu_ps(base + offset[i]));
-    const __m512 second = _mm512_insertf32x4(first, _mm_loadu_ps(base + offset[i + 4]), 1);
-    const __m512 third = _mm512_insertf32x4(second, _mm_loadu_ps(base + offset[i + 8]), 2);
-    of[i] = _mm512_insertf32x4(third, _mm_loadu_ps(base + offset[i + 12]), 3);
-  }
-  const __m512 a = _mm512_unpacklo_ps(of[0], of[1]), b = _mm512_unpacklo_ps(of[2], of[3]);
-  const __m512 c = _mm512_unpackhi_ps(of[0], of[1]), d = _mm512_unpackhi_ps(of[2], of[3]);
-  taps[0] = Vec::Native(_mm512_shuffle_ps(a, b, 0x44));
-  taps[1] = Vec::Native(_mm512_shuffle_ps(a, b, 0xEE));
-  taps[2] = Vec::Native(_mm512_shuffle_ps(c, d, 0x44));
-  taps[3] = Vec::Native(_mm512_shuffle_ps(c, d, 0xEE));
-}
 #elif defined(__AVX2__)
 HOST_DEVICE Vec left_of(Vec before, Vec a) {
   const __m256i middle = _mm256_castps_si256(_mm256_permute2f128_ps(before.lanes, a.lanes, 0x21));
@@ -237,21 +238,6 @@ HOST_DEVICE Vec pick(Vec low, Vec high, const int* index) {
   const __m256 is_high = _mm256_castsi256_ps(_mm256_slli_epi32(at, 28)); // the sign: bit 3, 8 or more
   return Vec::Native(
       _mm256_blendv_ps(_mm256_permutevar8x32_ps(low.lanes, at), _mm256_permutevar8x32_ps(high.lanes, at), is_high));
-}
-
-HOST_DEVICE void load_fours(const float* base, const int* offset, Vec* taps) {
-  __m256 of[4]; // of[i]: the fours of addresses i and i + 4
-  UNROLL
-  for (int i = 0; i < 4; ++i) {
-    of[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(base + offset[i])),
-                                 _mm_loadu_ps(base + offset[i + 4]), 1);
-  }
-  const __m256 a = _mm256_unpacklo_ps(of[0], of[1]), b = _mm256_unpacklo_ps(of[2], of[3]);
-  const __m256 c = _mm256_unpackhi_ps(of[0], of[1]), d = _mm256_unpackhi_ps(of[2], of[3]);
-  taps[0] = Vec::Native(_mm256_shuffle_ps(a, b, 0x44));
-  taps[1] = Vec::Native(_mm256_shuffle_ps(a, b, 0xEE));
-  taps[2] = Vec::Native(_mm256_shuffle_ps(c, d, 0x44));
-  taps[3] = Vec::Native(_mm256_shuffle_ps(c, d, 0xEE));
 }
 #else
 HOST_DEVICE Vec left_of(Vec before, Vec a) {
@@ -280,14 +266,6 @@ HOST_DEVICE Vec pick(Vec low, Vec high, const int* index) {
     result.lanes[i] = values[index[i]];
   }
   return result;
-}
-
-HOST_DEVICE void load_fours(const float* base, const int* offset, Vec* taps) {
-  for (int k = 0; k < 4; ++k) {
-    for (int i = 0; i < kLanes; ++i) {
-      taps[k].lanes[i] = base[offset[i] + k];
-    }
-  }
 }
 #endif
 

@@ -1,5 +1,7 @@
 #include <torch/csrc/stable/library.h>
 
+#include <algorithm>
+
 #include "common/bilinear.h"
 #include "common/cuda/launch.h"
 #include "warp/warp_entry.h"
@@ -7,118 +9,130 @@
 namespace pyaction {
 namespace {
 
-// Where one output pixel samples the image: offsets into a plane and the weights along each axis.
-template <typename scalar_t>
+// Where one output pixel samples an image: the offsets of four pixels, and their weights along each axis.
+template <typename compute>
 struct PixelTaps {
-  AxisTaps<scalar_t> x, y;
-  int64_t top_left, top_right, bottom_left, bottom_right;
+  AxisTaps<compute> x, y;
+  int64_t upper, lower, right; // upper left and lower left pixel; from these to the right ones
 };
 
-// `pixel` counts over batch * height * width.
-template <typename scalar_t>
-__device__ PixelTaps<scalar_t> locate(const WarpArguments<scalar_t>& a, int64_t pixel) {
-  const int64_t plane = int64_t{a.height} * a.width;
-  const int64_t offset = pixel % plane;
-  const scalar_t* flow = a.flow + pixel / plane * 2 * plane + offset;
-  const scalar_t x = static_cast<scalar_t>(offset % a.width) + flow[0];
-  const scalar_t y = static_cast<scalar_t>(offset / a.width) + flow[plane];
-  PixelTaps<scalar_t> taps;
+template <typename scalar_t, typename compute = compute_t<scalar_t>>
+__device__ PixelTaps<compute> locate(const WarpArguments<scalar_t>& a, int64_t n, int pixel) {
+  const int plane = a.height * a.width;
+  const int row = pixel / a.width, column = pixel - row * a.width;
+  const scalar_t* flow = a.flow + n * 2 * plane + pixel;
+  const compute x = static_cast<compute>(column) + static_cast<compute>(flow[0]);
+  const compute y = static_cast<compute>(row) + static_cast<compute>(flow[plane]);
+  PixelTaps<compute> taps;
   taps.x = a.border ? axis_taps<true>(x, a.width) : axis_taps<false>(x, a.width);
   taps.y = a.border ? axis_taps<true>(y, a.height) : axis_taps<false>(y, a.height);
-  taps.top_left = int64_t{taps.y.low} * a.width + taps.x.low;
-  taps.top_right = int64_t{taps.y.low} * a.width + taps.x.high;
-  taps.bottom_left = int64_t{taps.y.high} * a.width + taps.x.low;
-  taps.bottom_right = int64_t{taps.y.high} * a.width + taps.x.high;
+  const int upper = static_cast<int>(taps.y.first) * a.width + static_cast<int>(taps.x.first);
+  taps.upper = upper * a.pixel_stride;
+  taps.lower = (upper + (a.height > 1 ? a.width : 0)) * a.pixel_stride;
+  taps.right = a.width > 1 ? a.pixel_stride : 0;
   return taps;
 }
 
-// One thread: one pixel of the flow, all channels.
+// Calls body(n, pixel, taps) once for each pixel of the flow, one a thread: neighbouring threads have neighbouring
+// pixels. Blocks along y: images.
+template <typename scalar_t, typename Body>
+__device__ void for_each_pixel(const WarpArguments<scalar_t>& a, const Body& body) {
+  const int64_t pixel = thread_index();
+  if (pixel < a.height * a.width) {
+    for (int64_t n = blockIdx.y; n < a.batch; n += gridDim.y) {
+      body(n, static_cast<int>(pixel), locate(a, n, static_cast<int>(pixel)));
+    }
+  }
+}
+
+// The offset of a pixel of channel 0 of image n.
+template <typename scalar_t>
+__device__ int64_t offset_of(const WarpArguments<scalar_t>& a, int64_t n, int pixel) {
+  return n * a.channels * a.height * a.width + pixel * a.pixel_stride;
+}
+
 template <typename scalar_t>
 __global__ void warp_kernel(WarpArguments<scalar_t> a) {
-  const int64_t plane = int64_t{a.height} * a.width;
-  const int64_t pixel = thread_index();
-  if (pixel >= a.batch * plane) {
-    return;
-  }
-  const PixelTaps<scalar_t> t = locate(a, pixel);
-  const int64_t first = pixel / plane * a.channels * plane;
-  for (int64_t c = 0; c < a.channels; ++c) {
-    const scalar_t* image = a.image + first + c * plane;
-    const scalar_t top = t.x.low_weight * image[t.top_left] + t.x.high_weight * image[t.top_right];
-    const scalar_t bottom = t.x.low_weight * image[t.bottom_left] + t.x.high_weight * image[t.bottom_right];
-    a.result[first + c * plane + pixel % plane] = t.y.low_weight * top + t.y.high_weight * bottom;
-  }
+  using compute = compute_t<scalar_t>;
+  for_each_pixel(a, [&](int64_t n, int pixel, const PixelTaps<compute>& t) {
+    const scalar_t* image = a.image + offset_of(a, n, 0);
+    scalar_t* result = a.result + offset_of(a, n, pixel);
+    for (int64_t c = 0; c < a.channels; ++c, image += a.channel_stride, result += a.channel_stride) {
+      const compute upper = t.x.weight[0] * static_cast<compute>(image[t.upper]) +
+                            t.x.weight[1] * static_cast<compute>(image[t.upper + t.right]);
+      const compute lower = t.x.weight[0] * static_cast<compute>(image[t.lower]) +
+                            t.x.weight[1] * static_cast<compute>(image[t.lower + t.right]);
+      *result = static_cast<scalar_t>(t.y.weight[0] * upper + t.y.weight[1] * lower);
+    }
+  });
 }
 
-// One thread: one pixel of the flow, all channels. A gather: no atomics.
+// A gather: no atomics.
 template <typename scalar_t>
 __global__ void warp_grad_flow_kernel(WarpArguments<scalar_t> a) {
-  const int64_t plane = int64_t{a.height} * a.width;
-  const int64_t pixel = thread_index();
-  if (pixel >= a.batch * plane) {
-    return;
-  }
-  const PixelTaps<scalar_t> t = locate(a, pixel);
-  const int64_t n = pixel / plane, offset = pixel % plane;
-  scalar_t grad_x = 0, grad_y = 0;
-  for (int64_t c = 0; c < a.channels; ++c) {
-    const scalar_t* image = a.image + (n * a.channels + c) * plane;
-    const scalar_t grad = a.grad[(n * a.channels + c) * plane + offset];
-    const scalar_t top_left = image[t.top_left], top_right = image[t.top_right];
-    const scalar_t bottom_left = image[t.bottom_left], bottom_right = image[t.bottom_right];
-    const scalar_t top = t.x.low_weight * top_left + t.x.high_weight * top_right;
-    const scalar_t bottom = t.x.low_weight * bottom_left + t.x.high_weight * bottom_right;
-    const scalar_t top_slope = t.x.low_slope * top_left + t.x.high_slope * top_right;
-    const scalar_t bottom_slope = t.x.low_slope * bottom_left + t.x.high_slope * bottom_right;
-    grad_x += grad * (t.y.low_weight * top_slope + t.y.high_weight * bottom_slope);
-    grad_y += grad * (t.y.low_slope * top + t.y.high_slope * bottom);
-  }
-  a.result[2 * n * plane + offset] = grad_x;
-  a.result[(2 * n + 1) * plane + offset] = grad_y;
+  using compute = compute_t<scalar_t>;
+  for_each_pixel(a, [&](int64_t n, int pixel, const PixelTaps<compute>& t) {
+    const scalar_t* image = a.image + offset_of(a, n, 0);
+    const scalar_t* grad = a.grad + offset_of(a, n, pixel);
+    compute grad_x = 0, grad_y = 0;
+    for (int64_t c = 0; c < a.channels; ++c, image += a.channel_stride, grad += a.channel_stride) {
+      const compute pixels[4] = {static_cast<compute>(image[t.upper]), static_cast<compute>(image[t.upper + t.right]),
+                                 static_cast<compute>(image[t.lower]), static_cast<compute>(image[t.lower + t.right])};
+      const compute upper = t.x.weight[0] * pixels[0] + t.x.weight[1] * pixels[1];
+      const compute lower = t.x.weight[0] * pixels[2] + t.x.weight[1] * pixels[3];
+      const compute upper_slope = t.x.slope[0] * pixels[0] + t.x.slope[1] * pixels[1];
+      const compute lower_slope = t.x.slope[0] * pixels[2] + t.x.slope[1] * pixels[3];
+      const compute g = static_cast<compute>(*grad);
+      grad_x += g * (t.y.weight[0] * upper_slope + t.y.weight[1] * lower_slope);
+      grad_y += g * (t.y.slope[0] * upper + t.y.slope[1] * lower);
+    }
+    scalar_t* result = a.result + n * 2 * a.height * a.width + pixel;
+    result[0] = static_cast<scalar_t>(grad_x);
+    result[a.height * a.width] = static_cast<scalar_t>(grad_y);
+  });
 }
 
-// One thread: one pixel of the flow, all channels; adds into the zeroed gradient of the image. The order of the
-// additions, and so the last bits of the result, differ from run to run.
+// Adds into the zeroed gradient of the image. The order of the additions, and so the last bits of the result, differ
+// from run to run.
 template <typename scalar_t>
 __global__ void warp_grad_image_kernel(WarpArguments<scalar_t> a) {
-  const int64_t plane = int64_t{a.height} * a.width;
-  const int64_t pixel = thread_index();
-  if (pixel >= a.batch * plane) {
-    return;
-  }
-  const PixelTaps<scalar_t> t = locate(a, pixel);
-  const int64_t first = pixel / plane * a.channels * plane;
-  for (int64_t c = 0; c < a.channels; ++c) {
-    const scalar_t grad = a.grad[first + c * plane + pixel % plane];
-    scalar_t* result = a.result + first + c * plane;
-    atomicAdd(result + t.top_left, grad * t.y.low_weight * t.x.low_weight);
-    atomicAdd(result + t.top_right, grad * t.y.low_weight * t.x.high_weight);
-    atomicAdd(result + t.bottom_left, grad * t.y.high_weight * t.x.low_weight);
-    atomicAdd(result + t.bottom_right, grad * t.y.high_weight * t.x.high_weight);
-  }
+  using compute = compute_t<scalar_t>;
+  for_each_pixel(a, [&](int64_t n, int pixel, const PixelTaps<compute>& t) {
+    compute* sums = a.sums + offset_of(a, n, 0);
+    const scalar_t* grad = a.grad + offset_of(a, n, pixel);
+    for (int64_t c = 0; c < a.channels; ++c, sums += a.channel_stride, grad += a.channel_stride) {
+      const compute upper = t.y.weight[0] * static_cast<compute>(*grad);
+      const compute lower = t.y.weight[1] * static_cast<compute>(*grad);
+      atomicAdd(sums + t.upper, upper * t.x.weight[0]);
+      atomicAdd(sums + t.upper + t.right, upper * t.x.weight[1]);
+      atomicAdd(sums + t.lower, lower * t.x.weight[0]);
+      atomicAdd(sums + t.lower + t.right, lower * t.x.weight[1]);
+    }
+  });
 }
 
 template <typename scalar_t>
 void launch_per_pixel(void (*kernel)(WarpArguments<scalar_t>), const WarpArguments<scalar_t>& a, const Tensor& tensor) {
-  launch(kernel, blocks_for(a.batch * a.height * a.width, kThreads), kThreads, current_stream(tensor), a);
+  const dim3 grid(blocks_for(int64_t{a.height} * a.width, kThreads), std::min(a.batch, kMostBlocksY));
+  launch(kernel, grid, kThreads, current_stream(tensor), a);
 }
 
 Tensor warp_cuda(const Tensor& image, const Tensor& flow, bool border) {
   const torch::stable::accelerator::DeviceGuard guard(image.get_device_index());
-  return warp_entry(FullTypes{}, image, flow, border,
+  return warp_entry(HalfTypes{}, image, flow, border,
                     [](const auto& a, const Tensor& tensor) { launch_per_pixel(warp_kernel, a, tensor); });
 }
 
 Tensor warp_grad_flow_cuda(const Tensor& grad, const Tensor& image, const Tensor& flow, bool border) {
   const torch::stable::accelerator::DeviceGuard guard(image.get_device_index());
-  return warp_grad_flow_entry(FullTypes{}, grad, image, flow, border, [](const auto& a, const Tensor& tensor) {
+  return warp_grad_flow_entry(HalfTypes{}, grad, image, flow, border, [](const auto& a, const Tensor& tensor) {
     launch_per_pixel(warp_grad_flow_kernel, a, tensor);
   });
 }
 
 Tensor warp_grad_image_cuda(const Tensor& grad, const Tensor& flow, bool border) {
   const torch::stable::accelerator::DeviceGuard guard(grad.get_device_index());
-  return warp_grad_image_entry(FullTypes{}, grad, flow, border, [](const auto& a, const Tensor& tensor) {
+  return warp_grad_image_entry(HalfTypes{}, grad, flow, border, [](const auto& a, const Tensor& tensor) {
     launch_per_pixel(warp_grad_image_kernel, a, tensor);
   });
 }

@@ -7,7 +7,14 @@ from torch import Tensor
 
 from pyaction import _native  # noqa: F401  (registers torch.ops.pyaction)
 from pyaction.ops._autograd import register_blocker, register_fake
-from pyaction.ops._checks import FLOATING, check_alike, check_choice, check_shape, check_tensor
+from pyaction.ops._checks import (
+    cast_for_autocast,
+    check_alike,
+    check_choice,
+    check_shape,
+    check_tensor,
+    floating_of,
+)
 
 
 def warp(image: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = "zeros") -> Tensor:
@@ -20,13 +27,15 @@ def warp(image: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = "
     vary from run to run.
 
     Args:
-        image: ``(N, C, H, W)``, float32 or float64, any range.
-        flow: ``(N, 2, H, W)``, same dtype and device, in pixels; channel 0 = x (right), channel 1 = y (down).
+        image: ``(N, C, H, W)``, float32 or float64, on CUDA also float16 or bfloat16, any range. ``channels_last``
+            stays so.
+        flow: ``(N, 2, H, W)``, same dtype and device, in pixels; channel 0 = x (right), channel 1 = y (down). Half
+            precision knows a flow of 20 pixels only to 1/128 (float16) or 1/16 of a pixel (bfloat16).
         padding: What a sample outside the image sees. ``"zeros"``: zero, blended in over the last pixel.
             ``"border"``: the nearest edge pixel; the flow then gets no gradient.
 
     Returns:
-        ``(N, C, H, W)``, the image's dtype. A flow that is NaN gives NaN.
+        ``(N, C, H, W)``, the image's dtype (float32 under autocast). A flow that is NaN gives NaN.
 
     Raises:
         ValueError: An argument has the wrong rank, shape, dtype or device.
@@ -37,8 +46,9 @@ def warp(image: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = "
         >>> warp(image, flow, padding="border")
         tensor([[[[0.5000, 1.5000, 2.5000, 3.0000]]]])
     """
-    check_tensor("warp", "image", image, "[N, C, H, W]", FLOATING)
-    check_tensor("warp", "flow", flow, "[N, 2, H, W]", FLOATING)
+    image, flow = cast_for_autocast(image, flow)
+    check_tensor("warp", "image", image, "[N, C, H, W]", floating_of(image))
+    check_tensor("warp", "flow", flow, "[N, 2, H, W]", floating_of(flow))
     n, _, h, w = image.shape
     check_shape("warp", "flow", flow, (n, 2, h, w), "[N, 2, H, W] of the image")
     check_alike("warp", "flow", flow, "image", image)
@@ -46,9 +56,15 @@ def warp(image: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = "
     return torch.ops.pyaction.warp(image, flow, padding == "border")
 
 
+def _empty_like(image: Tensor) -> Tensor:
+    """In the layout that kernels give their results: channels_last where that is the image's, else planes."""
+    is_interleaved = image.is_contiguous(memory_format=torch.channels_last) and not image.is_contiguous()
+    return torch.empty_like(image, memory_format=torch.channels_last if is_interleaved else torch.contiguous_format)
+
+
 @register_fake("warp")
 def _(image: Tensor, flow: Tensor, border: bool) -> Tensor:
-    return image.new_empty(image.shape)
+    return _empty_like(image)
 
 
 @register_fake("warp_grad_flow")
@@ -58,7 +74,7 @@ def _(grad: Tensor, image: Tensor, flow: Tensor, border: bool) -> Tensor:
 
 @register_fake("warp_grad_image")
 def _(grad: Tensor, flow: Tensor, border: bool) -> Tensor:
-    return grad.new_empty(grad.shape)
+    return _empty_like(grad)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:

@@ -1,6 +1,7 @@
 """pyaction.ops.warp: see tests/reference/warp.py for the reference."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,14 +12,22 @@ from pyaction.ops import warp
 
 PADDINGS = ["zeros", "border"]
 # Odd sizes, batch 1, one pixel, one row, wider than one chunk of the CPU kernel.
-SHAPES = [(2, 3, 17, 23), (1, 1, 1, 1), (1, 2, 1, 9), (3, 1, 7, 1), (1, 2, 5, 300)]
+SHAPES = [(2, 3, 17, 23), (1, 1, 1, 1), (1, 2, 1, 9), (3, 1, 7, 1), (1, 2, 5, 300), (1, 2, 1, 40), (2, 2, 40, 1)]
+SMOOTH_SHAPES = [(2, 3, 37, 75), (1, 1, 4, 32), (1, 2, 3, 64), (1, 2, 64, 31)]  # around what two registers hold
 TOLERANCE = {torch.float32: {"rtol": 1e-4, "atol": 1e-4}, torch.float64: {"rtol": 1e-11, "atol": 1e-11}}
 
 
-def sample(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> tuple[Tensor, Tensor]:
-    """An image, and a flow that leaves it on every side but stays off the pixel grid, where slopes jump."""
+def sample(shape: tuple[int, ...], dtype: torch.dtype, device: str, smooth: bool = False) -> tuple[Tensor, Tensor]:
+    """An image, and a flow that leaves it on every side but stays off the pixel grid, where slopes jump.
+
+    A smooth flow samples next to where the neighbouring pixel does: the CPU kernels then load what they share.
+    """
     n, c, h, w = shape
-    flow = torch.randn(n, 2, h, w, dtype=torch.float64) * 0.3 * max(h, w)
+    if smooth:
+        coarse = torch.randn(n, 2, h // 16 + 2, w // 16 + 2, dtype=torch.float64)
+        flow = torch.nn.functional.interpolate(coarse * 5, size=(h, w), mode="bilinear")
+    else:
+        flow = torch.randn(n, 2, h, w, dtype=torch.float64) * 0.3 * max(h, w)
     flow = flow.floor() + 0.1 + 0.8 * torch.rand_like(flow)
     return torch.rand(shape, dtype=dtype).to(device), flow.to(dtype).to(device)
 
@@ -42,26 +51,61 @@ def test_moving_square(device: str) -> None:
     torch.testing.assert_close(warp(frame1, flow), frame0)
 
 
-@pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("shape", SHAPES)
-def test_matches_reference(shape: tuple[int, ...], dtype: torch.dtype, padding: str, device: str) -> None:
-    image, flow = sample(shape, dtype, device)
-    torch.testing.assert_close(
-        warp(image, flow, padding=padding), reference_warp(image, flow, padding), **TOLERANCE[dtype]
+def with_grads(
+    image: Tensor, flow: Tensor, padding: str, function: Callable[..., Tensor] = warp
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The output, and the gradients of image and flow for a certain gradient of the output."""
+    leaves = image.detach().requires_grad_(), flow.detach().requires_grad_()
+    output = function(*leaves, padding=padding)
+    weights = (torch.arange(output.numel(), device=output.device) % 13 - 4) / 8  # of any dtype, to the last bit
+    return output.detach(), *torch.autograd.grad(
+        output, leaves, torch.empty_like(output).copy_(weights.view_as(output))
     )
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("dtype", TOLERANCE)
-def test_grad_matches_reference(dtype: torch.dtype, padding: str, device: str) -> None:
-    image, flow = sample((2, 3, 17, 23), dtype, device)
-    leaves = image.requires_grad_(), flow.requires_grad_()
-    grad = torch.randn_like(image)
-    ours = torch.autograd.grad(warp(image, flow, padding=padding), leaves, grad)
-    reference = torch.autograd.grad(reference_warp(image, flow, padding), leaves, grad)
+@pytest.mark.parametrize("shape", SHAPES + SMOOTH_SHAPES)
+def test_matches_reference(shape: tuple[int, ...], dtype: torch.dtype, padding: str, device: str) -> None:
+    image, flow = sample(shape, dtype, device, smooth=shape in SMOOTH_SHAPES)
+    ours = with_grads(image, flow, padding)
+    reference = with_grads(image, flow, padding, reference_warp)
     for mine, theirs in zip(ours, reference, strict=True):
         torch.testing.assert_close(mine, theirs, **TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("channels", [3, 20])
+def test_channels_last(channels: int, padding: str, device: str) -> None:
+    image, flow = sample((2, channels, 19, 37), torch.float32, device)
+    interleaved = image.contiguous(memory_format=torch.channels_last)
+    results = with_grads(interleaved, flow, padding)
+    for result, expected in zip(results, with_grads(image, flow, padding), strict=True):
+        torch.testing.assert_close(result, expected, **TOLERANCE[torch.float32])
+    for result in results[:2]:
+        assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 1e-3), (torch.bfloat16, 8e-3)])
+def test_half_precision(dtype: torch.dtype, tolerance: float, layout: torch.memory_format, cuda_device: str) -> None:
+    """What goes in and out is rounded, and nothing in between."""
+
+    def op(image: Tensor, flow: Tensor, padding: str) -> Tensor:
+        return torch.ops.pyaction.warp(image, flow, padding == "border")
+
+    image, flow = (value.to(dtype) for value in sample((2, 3, 9, 41), torch.float32, cuda_device, smooth=True))
+    halves = with_grads(image.contiguous(memory_format=layout), flow, "zeros", op)
+    for half, exact in zip(halves, with_grads(image.float(), flow.float(), "zeros", op), strict=True):
+        assert half.dtype == dtype
+        torch.testing.assert_close(half.float(), exact, rtol=tolerance, atol=tolerance * exact.abs().mean().item())
+
+
+def test_autocast() -> None:
+    image, flow = sample((1, 2, 6, 9), torch.float32, "cpu")
+    with torch.autocast("cpu", torch.bfloat16):
+        output = warp(image, flow.bfloat16())
+    torch.testing.assert_close(output, warp(image, flow.bfloat16().float()), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
@@ -75,12 +119,8 @@ def test_gradcheck(padding: str, device: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("padding", PADDINGS)
 def test_cpu_matches_cuda(padding: str) -> None:
-    results = []
     image, flow = sample((2, 3, 33, 47), torch.float32, "cpu")
-    for device in ("cpu", "cuda"):
-        leaves = image.to(device).requires_grad_(), flow.to(device).requires_grad_()
-        output = warp(*leaves, padding=padding)
-        results.append([output, *torch.autograd.grad(output.square().sum(), leaves)])
+    results = [with_grads(image.to(device), flow.to(device), padding) for device in ("cpu", "cuda")]
     for cpu, cuda in zip(*results, strict=True):
         torch.testing.assert_close(cpu, cuda.cpu(), **TOLERANCE[torch.float32])
 
@@ -168,11 +208,12 @@ def test_second_derivative_is_refused(device: str) -> None:
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
-def test_opcheck(padding: str, device: str) -> None:
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_opcheck(layout: torch.memory_format, padding: str, device: str) -> None:
     image, flow = sample((2, 3, 5, 7), torch.float32, device)
-    border = padding == "border"
+    image, border = image.contiguous(memory_format=layout), padding == "border"
     torch.library.opcheck(torch.ops.pyaction.warp, (image.requires_grad_(), flow.requires_grad_(), border))
-    grad = torch.randn(2, 3, 5, 7, device=device)
+    grad = torch.randn(2, 3, 5, 7, device=device).contiguous(memory_format=layout)
     torch.library.opcheck(torch.ops.pyaction.warp_grad_flow, (grad, image.detach(), flow.detach(), border))
     torch.library.opcheck(torch.ops.pyaction.warp_grad_image, (grad, flow.detach(), border))
 

@@ -15,7 +15,8 @@ extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stre
 
 namespace pyaction {
 
-constexpr int kThreads = 256; // per block, for the kernels without a tile
+constexpr int kThreads = 256;           // per block, for the kernels without a tile
+constexpr int64_t kMostBlocksY = 65535; // that CUDA launches along y, and along z
 
 inline cudaStream_t current_stream(const torch::stable::Tensor& tensor) {
   void* stream = nullptr;

@@ -1,5 +1,6 @@
 #pragma once
 // Warping: frame 1 and its gradient, sampled where the flow points; and which of two flows explains frame 1 better.
+#include "common/gather.h"
 #include "tvl1/cpu/plane.h"
 #include "tvl1/tvl1_math.h"
 
@@ -19,16 +20,6 @@ HOST_DEVICE Vec load_u(const Solution& solution, int x, int y, SolutionField com
   return load(at<kSolutionFields>(solution.row(y), x, component));
 }
 
-// Offsets into the plane of the pixels (base_x + shift, base_y + shift).
-HOST_DEVICE void offsets_of(const Position<Vec>& p, int stride, int shift, int* offset) {
-  alignas(kVectorBytes) int column[kLanes], row[kLanes];
-  store_as_int(column, p.base_x);
-  store_as_int(row, p.base_y);
-  for (int i = 0; i < kLanes; ++i) {
-    offset[i] = (row[i] + shift) * stride + column[i] + shift;
-  }
-}
-
 // Rows [begin, end) of a warp's data term. Both frames have repeated edges.
 void make_data_term(const Plane& frame0, const Plane& frame1, const Solution& solution, const DataTerm& term, int begin,
                     int end) {
@@ -41,7 +32,7 @@ void make_data_term(const Plane& frame0, const Plane& frame1, const Solution& so
       const Position<Vec> p = position_of(counting() + Vec(static_cast<float>(x)) + flow_x,
                                           Vec(static_cast<float>(y)) + flow_y, width, frame0.height);
       alignas(kVectorBytes) int offset[kLanes];
-      offsets_of(p, frame1.stride, -1, offset);
+      offsets_of(p.base_x, p.base_y, frame1.stride, offset);
       Vec x_weight[4], y_weight[4], x_slope[4], y_slope[4];
       cubic_weights(p.x - p.base_x, x_weight[0], x_weight[1], x_weight[2], x_weight[3]);
       cubic_slopes(p.x - p.base_x, x_slope[0], x_slope[1], x_slope[2], x_slope[3]);
@@ -51,7 +42,7 @@ void make_data_term(const Plane& frame0, const Plane& frame1, const Solution& so
       UNROLL
       for (int j = 0; j < 4; ++j) {
         Vec tap[4];
-        load_fours(frame1.data + j * frame1.stride, offset, tap);
+        load_fours(frame1.data + (j - 1) * frame1.stride - 1, offset, tap);
         Vec along = x_weight[0] * tap[0], slope = x_slope[0] * tap[0];
         UNROLL
         for (int i = 1; i < 4; ++i) {
@@ -78,7 +69,7 @@ HOST_DEVICE Vec residual_of(const Plane& frame0, const Plane& frame1, Vec flow_x
   const Position<Vec> p = position_of(counting() + Vec(static_cast<float>(x)) + flow_x,
                                       Vec(static_cast<float>(y)) + flow_y, frame0.width, frame0.height);
   alignas(kVectorBytes) int offset[kLanes];
-  offsets_of(p, frame1.stride, 0, offset);
+  offsets_of(p.base_x, p.base_y, frame1.stride, offset);
   const Vec right = p.x - p.base_x, down = p.y - p.base_y;
   Vec row[2];
   UNROLL
