@@ -23,6 +23,15 @@ STABLE_TORCH_LIBRARY(pyaction, m) {
       "ssim_grad(Tensor grad, Tensor image0, Tensor image1, int window, int stride, bool gaussian, float c1, "
       "float c2) -> (Tensor, Tensor)");
 
+  // What a flow explains of two frames: frames [N, C, H, W], flow [N, 2, H, W] -> pixel, smoothness, ssim
+  // options: PhotometricOption in its order                                     photometric/photometric.h
+  m.def(
+      "photometric_loss(Tensor frame0, Tensor frame1, Tensor flow, float[] options, int window, bool border) "
+      "-> Tensor");
+  m.def(
+      "photometric_grad(Tensor grad, Tensor frame0, Tensor frame1, Tensor flow, float[] options, int window, "
+      "bool border, bool of_frames) -> (Tensor grad_flow, Tensor grad_frame0, Tensor grad_warped)");
+
   // Triplets, from distances [N, M] and labels [N], [M]                                     triplet/triplet.h
   m.def(
       "triplet_hinge(Tensor distances, Tensor anchor_labels, Tensor reference_labels, int mining, float margin, "

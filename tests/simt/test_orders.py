@@ -17,6 +17,7 @@ from pyaction.ops import (
     TVL1Params,
     TVL1Stream,
     mine_triplets,
+    photometric_loss,
     ssim,
     triplet_loss,
     tvl1_flow,
@@ -55,6 +56,21 @@ def test_warp(dtype: torch.dtype, padding: Any) -> None:
         return [output, *torch.autograd.grad(output, leaves, grad)]
 
     check(results, TOLERANCE[dtype], any_order=(1,))
+
+
+@pytest.mark.parametrize("window", [8, 3])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_photometric_loss(dtype: torch.dtype, window: int) -> None:
+    frame0, frame1 = torch.rand(2, 2, 3, 27, 50, dtype=dtype)
+    flow = torch.randn(2, 2, 27, 50, dtype=dtype) * 2
+
+    def results() -> list[Tensor]:
+        leaves = [value.clone().requires_grad_() for value in (frame0 + 1, frame1, flow)]
+        loss = photometric_loss(*leaves, window=window, pixel_scale=3.0)
+        total = loss.pixel + 2 * loss.smoothness + 3 * loss.ssim
+        return [*(term.detach() for term in loss), *torch.autograd.grad(total, leaves)]
+
+    check(results, TOLERANCE[dtype], any_order=(4,))  # frame1's
 
 
 @pytest.mark.parametrize(
