@@ -254,7 +254,7 @@ def show(result: dict[str, Any], console: Console) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Verifies TV-L1, then times it against its peers.")
     parser.add_argument("--quick", action="store_true", help="a minute instead of ten: fewer sizes, fewer peers")
-    parser.add_argument("--json", nargs="?", const="", metavar="FILE", help="default: results/<machine>--cpu.json")
+    parser.add_argument("--json", nargs="?", const="", metavar="FILE", help="default: a file in results/")
     options = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 160)
     try:
@@ -264,7 +264,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     show(result, console)
     if options.json is not None:
-        path = Path(options.json) if options.json else machine.result_path(result, "cpu")
+        path = Path(options.json) if options.json else machine.result_path(result, "cpu", "tvl1")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result, indent=1) + "\n")
         console.print(f"wrote {path}")

@@ -12,6 +12,15 @@ from typing import Any
 from pyaction import _native
 
 HERE = Path(__file__).parent
+PACKAGES = (  # whose versions matter
+    "torch",
+    "opencv-contrib-python-headless",
+    "scikit-image",
+    "kornia",
+    "torchmetrics",
+    "pytorch-msssim",
+    "pytorch-metric-learning",
+)
 SIMD_LEVELS = ("baseline", "avx2", "avx512")
 
 
@@ -24,7 +33,7 @@ def describe() -> dict[str, Any]:
         "versions": {
             "pyaction": _native.build_facts()["version"],
             "compiler": _native.build_facts()["compiler"],
-            **{package: _version(package) for package in ("torch", "opencv-contrib-python-headless", "scikit-image")},
+            **{package: _version(package) for package in PACKAGES},
         },
         "commit": _commit(),
     }
@@ -42,10 +51,10 @@ def simd_levels() -> list[str]:
     return [level for level in SIMD_LEVELS[: best + 1] if level in built]
 
 
-def result_path(head: dict[str, Any], device: str) -> Path:
-    """benchmarks/results/<machine>--<device>.json"""
+def result_path(head: dict[str, Any], device: str, op: str) -> Path:
+    """benchmarks/results/<machine>--<device>--<op>.json"""
     name = re.sub(r"[^a-z0-9]+", "-", head["machine"]["cpu"].lower()).strip("-")
-    return HERE / "results" / f"{name}-{head['machine']['cores']}-cores--{device}.json"
+    return HERE / "results" / f"{name}-{head['machine']['cores']}-cores--{device}--{op}.json"
 
 
 def _cpu_name() -> str:

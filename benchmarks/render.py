@@ -1,26 +1,33 @@
-"""Writes the tables of a result file into the README, between two comments: python benchmarks/render.py RESULT.json"""
+"""Writes the tables of result files into the README, between comments: python benchmarks/render.py RESULT.json ..."""
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+from op_tables import essence
 from tables import NONE, Result, Table, heading, readme_tables
 
 README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- tvl1 benchmark -->", "<!-- end -->"
+END = "<!-- end -->"
 
 
-def markdown(result: Result) -> str:
+def tvl1_markdown(result: Result) -> str:
     return "\n\n".join([heading(result) + ".", *map(_table, readme_tables(result))])
 
 
-def replaced(text: str, new: str) -> str:
-    """The text with something else between the comments."""
-    before, begin, rest = text.partition(BEGIN)
+def ops_markdown(results: Sequence[Result]) -> str:
+    return _table(essence(results))
+
+
+def replaced(text: str, name: str, new: str) -> str:
+    """The text with something else between the comments `<!-- name -->` and `<!-- end -->`."""
+    comment = f"<!-- {name} -->"
+    before, begin, rest = text.partition(comment)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise ValueError(f"the README needs the comments {BEGIN} and {END}, in this order")
-    return f"{before}{BEGIN}\n\n{new}\n\n{END}{after}"
+        raise ValueError(f"the README needs the comments {comment} and {END}, in this order")
+    return f"{before}{comment}\n\n{new}\n\n{END}{after}"
 
 
 def _table(table: Table) -> str:
@@ -30,12 +37,20 @@ def _table(table: Table) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Puts the tables of a TV-L1 benchmark result into a README.")
-    parser.add_argument("result", type=Path, help="what bench_tvl1.py --json wrote")
+    parser = argparse.ArgumentParser(description="Puts the tables of benchmark results into a README.")
+    parser.add_argument(
+        "results", type=Path, nargs="+", help="what bench_*.py --json wrote: of TV-L1, of all other ops"
+    )
     parser.add_argument("--readme", type=Path, default=README)
     arguments = parser.parse_args()
-    new = markdown(json.loads(arguments.result.read_text()))
-    arguments.readme.write_text(replaced(arguments.readme.read_text(), new))
+    results = [json.loads(path.read_text()) for path in arguments.results]
+    text = arguments.readme.read_text()
+    for result in results:
+        if result["benchmark"] == "tvl1":
+            text = replaced(text, "tvl1 benchmark", tvl1_markdown(result))
+    if ops := [result for result in results if result["benchmark"] != "tvl1"]:
+        text = replaced(text, "ops benchmark", ops_markdown(ops))
+    arguments.readme.write_text(text)
 
 
 if __name__ == "__main__":

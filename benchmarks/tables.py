@@ -64,13 +64,13 @@ def _speed(result: Result, batch: int, size: Size) -> Table:
         timing = row["seconds"]
         cells = [
             *(row["method"], row["simd"], str(row["threads"])),
-            _number(1e9 * per_pair(row) / pixels(size)),
+            number(1e9 * per_pair(row) / pixels(size)),
             f"{100 * timing['iqr'] / timing['median']:.0f} %",
-            _number(1 / per_pair(row)),
+            number(1 / per_pair(row)),
             _error(result, row["method"]),
             *(_ratio(result, row, peer) for peer in (OPENCV, DIS)),
         ]
-        table.rows.append([*cells, _number(1 / per_pair(row) / PAPER_FPS)] if with_paper else cells)
+        table.rows.append([*cells, number(1 / per_pair(row) / PAPER_FPS)] if with_paper else cells)
     return table
 
 
@@ -87,7 +87,7 @@ def _summary(result: Result) -> Table:
         of_method = [row for row in rows if row["method"] == method and row["threads"] == most[method]]
         of_size = {size_of(row): row for row in of_method}
         smallest = of_size[min(of_size, key=pixels)]
-        speeds = [_number(1 / per_pair(of_size[size])) if size in of_size else NONE for size in sizes]
+        speeds = [number(1 / per_pair(of_size[size])) if size in of_size else NONE for size in sizes]
         # To the peers' rows of this table, even where this method has one thread only.
         ratios = [_ratio(result, {**smallest, "threads": threads}, peer) for peer in (OPENCV, DIS)]
         name = method if most[method] == threads else f"{method}, {most[method]} thread"
@@ -113,8 +113,8 @@ def _iterations(result: Result) -> Table:
     table = Table("Iterations alone, and what the processor's arithmetic allows", header, [], 1)
     for row in result["iterations"]:
         rate, ceiling = row["rate"]["median"], row["ceiling"]["median"] if "ceiling" in row else None
-        reached = [_number(ceiling / 1e9), f"{100 * rate / ceiling:.0f} %"] if ceiling else [NONE, NONE]
-        table.rows.append([_text(size_of(row)), str(row["batch"]), str(row["threads"]), _number(rate / 1e9), *reached])
+        reached = [number(ceiling / 1e9), f"{100 * rate / ceiling:.0f} %"] if ceiling else [NONE, NONE]
+        table.rows.append([_text(size_of(row)), str(row["batch"]), str(row["threads"]), number(rate / 1e9), *reached])
     return table
 
 
@@ -137,10 +137,10 @@ def _video(result: Result) -> Table:
     for row in video["rows"]:
         seconds = row["seconds_per_pair"]["median"]
         ratio = video["ratio"]["median"] if row["method"].startswith("pyaction") else slow / seconds
-        cells = [f"{row['error']:.3f}", _number(1 / seconds), _number(ratio)]
+        cells = [f"{row['error']:.3f}", number(1 / seconds), number(ratio)]
         table.rows.append([row["method"], str(row["threads"]), *cells])
     ours, at_once = video["rows"][0], video["all_clips_at_once"]["median"]
-    cells = [f"{ours['error']:.3f}", _number(1 / at_once), _number(slow / at_once)]
+    cells = [f"{ours['error']:.3f}", number(1 / at_once), number(slow / at_once)]
     table.rows.append([f"{ours['method']}, {clips} clips at once", str(ours["threads"]), *cells])
     table.rows.append(["nothing moves", NONE, f"{video['no_motion_error']:.3f}", NONE, NONE])
     return table
@@ -174,7 +174,7 @@ def _ratio(result: Result, row: Row, method: str) -> str:
         if peer["method"] == method and size_of(peer) == size_of(row) and peer["threads"] == row["threads"]
     ]
     peer = min(found, key=lambda peer: peer["batch"] != row["batch"], default=None)
-    return NONE if peer is None else _number(per_pair(peer) / per_pair(row))
+    return NONE if peer is None else number(per_pair(peer) / per_pair(row))
 
 
 def _error(result: Result, method: str) -> str:
@@ -182,6 +182,6 @@ def _error(result: Result, method: str) -> str:
     return NONE if error is None else f"{error:.3f}"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Three digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

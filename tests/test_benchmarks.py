@@ -158,7 +158,7 @@ def made_up_result() -> dict[str, Any]:
 
 
 def test_tables_say_what_the_result_says() -> None:
-    text = render.markdown(json.loads(json.dumps(made_up_result())))
+    text = render.tvl1_markdown(json.loads(json.dumps(made_up_result())))
     assert text.startswith("Some CPU, 2 cores, avx2; 2030-01-02, commit abc; pyaction 1.2, torch 1.2")
     assert "| pyaction fast | 250 | 0.250 | 200 | 0.5 |" in text
     assert "| OpenCV TV-L1 | 1.25 | 1.050 | 1 | 0.0025 |" in text
@@ -177,12 +177,12 @@ def test_everything_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_readme_keeps_the_rest() -> None:
-    readme = f"# Title\n\n{render.BEGIN}\nold\n{render.END}\n\nend\n"
-    new = render.replaced(readme, "new")
-    assert new == f"# Title\n\n{render.BEGIN}\n\nnew\n\n{render.END}\n\nend\n"
-    assert render.replaced(new, "new") == new
-    with pytest.raises(ValueError, match="the README needs the comments"):
-        render.replaced(f"# Title\n{render.END}\n{render.BEGIN}", "new")
+    readme = "# Title\n\n<!-- a -->\nold\n<!-- end -->\n\n<!-- b -->\nold\n<!-- end -->\n"
+    new = render.replaced(readme, "b", "new")
+    assert new == "# Title\n\n<!-- a -->\nold\n<!-- end -->\n\n<!-- b -->\n\nnew\n\n<!-- end -->\n"
+    assert render.replaced(new, "b", "new") == new
+    with pytest.raises(ValueError, match="the README needs the comments <!-- b --> and <!-- end -->"):
+        render.replaced("# Title\n<!-- end -->\n<!-- b -->", "b", "new")
 
 
 def test_neighbours_of_a_clip() -> None:

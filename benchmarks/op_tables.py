@@ -1,0 +1,52 @@
+"""Results of op_benchmark as tables: all of one, and for the README the essence of several."""
+
+from collections.abc import Sequence
+
+from tables import NONE, Result, Row, Table, number
+
+OURS = "pyaction"
+MEGA = 2**20
+
+
+def all_methods(result: Result) -> Table:
+    title = f"{result['benchmark']} on {result['device']}, {result['threads']} threads"
+    header = ["task", "method", "ms", "IQR", "share of copying", "× as long as pyaction", "peak memory, MiB"]
+    table = Table(f"{title}; copying: {number(result['copy_bytes_per_second'] / 1e9)} GB/s", header, [], 2)
+    for case in result["cases"]:
+        ours = _median(case["methods"][0])
+        for row in case["methods"]:
+            seconds = _median(row)
+            spread = f"{100 * row['seconds']['iqr'] / seconds:.0f} %"
+            cells = [case["case"], row["method"], number(1e3 * seconds), spread, _share(result, case, row)]
+            table.rows.append([*cells, number(seconds / ours), _memory(row)])
+    return table
+
+
+def essence(results: Sequence[Result]) -> Table:
+    """For each task pyaction and the best of the others."""
+    header = ["op", "task", "pyaction, ms", "share of copying", "best other", "its ms", "× sooner", "× less memory"]
+    table = Table("The other ops, 2 threads: pyaction and the best of what else was tried", header, [], 2)
+    for result in results:
+        for case in result["cases"]:
+            ours, *others = case["methods"]
+            best = min(others, key=_median)
+            memory = number(best["peak_bytes"] / ours["peak_bytes"]) if "peak_bytes" in ours else NONE
+            cells = [number(1e3 * _median(ours)), _share(result, case, ours), best["method"]]
+            ratio = number(_median(best) / _median(ours))
+            table.rows.append([result["benchmark"], case["case"], *cells, number(1e3 * _median(best)), ratio, memory])
+    return table
+
+
+def _median(row: Row) -> float:
+    return row["seconds"]["median"]
+
+
+def _share(result: Result, case: Row, row: Row) -> str:
+    """Of the rate at which memory is copied, for the bytes that cannot be avoided."""
+    if not case["least_bytes"]:
+        return NONE
+    return f"{100 * case['least_bytes'] / _median(row) / result['copy_bytes_per_second']:.0f} %"
+
+
+def _memory(row: Row) -> str:
+    return number(row["peak_bytes"] / MEGA) if "peak_bytes" in row else NONE
