@@ -73,21 +73,22 @@ Band<scalar_t> band_of(const PhotometricArguments<scalar_t>& a, int64_t number, 
           patch_grad + 4 * a.channels * a.width};
 }
 
+// In an order that does not depend on the instruction set.
 template <typename scalar_t>
 HOST_DEVICE double sum_of_row(const scalar_t* row, int size) {
-  scalar_t lanes[16] = {};
+  scalar_t sums[16] = {};
   int x = 0;
   for (; x + 16 <= size; x += 16) {
     for (int i = 0; i < 16; ++i) {
-      lanes[i] += row[x + i];
+      sums[i] += row[x + i];
     }
   }
   for (; x < size; ++x) {
-    lanes[x % 16] += row[x];
+    sums[x % 16] += row[x];
   }
   double sum = 0;
   for (int i = 0; i < 16; ++i) {
-    sum += static_cast<double>(lanes[i]);
+    sum += static_cast<double>(sums[i]);
   }
   return sum;
 }
@@ -129,7 +130,7 @@ HOST_DEVICE void for_each_patch(const PhotometricArguments<scalar_t>& a, const B
   }
 }
 
-// Replaces the values of each patch's columns by their mean over so many rows.
+// Of a patch, from the sums of its columns over so many rows.
 template <typename scalar_t>
 HOST_DEVICE scalar_t mean_of(const scalar_t* columns, int first, int end, int rows) {
   scalar_t sum = 0;
@@ -324,9 +325,9 @@ void smoothness_grad(const Band<scalar_t>& band, int component) {
     for (int x = 0; x < a.width; ++x) {
       grad[x] = along_x[x] - along_x[x + 1] + above[x + 1] - along_y[x + 1];
     }
-    scalar_t* swap = above;
+    scalar_t* const used = above;
     above = along_y;
-    along_y = swap;
+    along_y = used;
   }
 }
 
