@@ -23,7 +23,10 @@ STABLE_TORCH_LIBRARY(pyaction, m) {
       "ssim_grad(Tensor grad, Tensor image0, Tensor image1, int window, int stride, bool gaussian, float c1, "
       "float c2) -> (Tensor, Tensor)");
 
-  // Triplets, from distances [N, M] and labels [N], [M]                                     triplet/triplet.h
+  // Triplets, from embeddings [N, D], [M, D] or distances [N, M], and labels [N], [M]         triplet/triplet.h
+  m.def(
+      "hardest_pairs(Tensor anchors, Tensor references, Tensor anchor_labels, Tensor reference_labels, "
+      "bool exclude_self) -> Tensor");
   m.def(
       "triplet_hinge(Tensor distances, Tensor anchor_labels, Tensor reference_labels, int mining, float margin, "
       "bool exclude_self) -> (Tensor hinge, Tensor selected, Tensor active, Tensor weights)");
