@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 FLOATING = [torch.float32, torch.float64]
-# Anchors, references (None: the anchors) and dimensions; tiles are of 4 to 64 anchors and references.
+# Anchors, references (None: the anchors) and dimensions; tiles are of 4 to 64 anchors and references. The last has more
+# of them than CUDA's blocks that are wanted.
 SIZES = [
     (1, None, 5),
     (2, None, 1),
@@ -18,6 +19,7 @@ SIZES = [
     (1, 129, 31),
     (128, 1, 33),
     (70, 200, 0),
+    (2100, None, 2),
 ]
 
 
