@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+import pyaction.ops  # noqa: F401  (registers torch.ops.pyaction)
+
 FLOATING = [torch.float32, torch.float64]
 # Anchors, references (None: the anchors) and dimensions; tiles are of 4 to 64 anchors and references. The last has more
 # of them than CUDA's blocks that are wanted.
