@@ -32,7 +32,10 @@ STABLE_TORCH_LIBRARY(pyaction, m) {
       "photometric_grad(Tensor grad, Tensor frame0, Tensor frame1, Tensor flow, float[] options, int window, "
       "bool border, bool of_frames) -> (Tensor grad_flow, Tensor grad_frame0, Tensor grad_warped)");
 
-  // Triplets, from distances [N, M] and labels [N], [M]                                     triplet/triplet.h
+  // Triplets, from embeddings [N, D], [M, D] or distances [N, M], and labels [N], [M]         triplet/triplet.h
+  m.def(
+      "hardest_pairs(Tensor anchors, Tensor references, Tensor anchor_labels, Tensor reference_labels, "
+      "bool exclude_self) -> Tensor");
   m.def(
       "triplet_hinge(Tensor distances, Tensor anchor_labels, Tensor reference_labels, int mining, float margin, "
       "bool exclude_self) -> (Tensor hinge, Tensor selected, Tensor active, Tensor weights)");

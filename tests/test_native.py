@@ -34,7 +34,7 @@ def test_build_facts() -> None:
 
 def test_every_op_has_its_kernels() -> None:
     devices = ["CPU", "CUDA"] if _native.build_facts()["cuda_version"] else ["CPU"]
-    private = ("warp_grad_flow", "warp_grad_image", "ssim_grad")
+    private = ("warp_grad_flow", "warp_grad_image", "ssim_grad", "hardest_pairs")
     for op in (*ops.OPS, *private):
         for device in devices:
             assert torch._C._dispatch_has_kernel_for_dispatch_key(f"pyaction::{op}", device), (op, device)
@@ -70,7 +70,7 @@ def test_ops_on_every_instruction_set(level: str) -> None:
     chosen = ["-m", "not simt", "-k", "reference or gradcheck"]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *chosen]
     environment = {**os.environ, "PYACTION_SIMD": level}
-    tests = [str(ROOT / "tests/ops" / name) for name in ("test_warp.py", "test_ssim.py")]
+    tests = [str(ROOT / "tests/ops" / name) for name in ("test_warp.py", "test_ssim.py", "test_triplet_kernels.py")]
     run = subprocess.run(
         [*command, *tests], env=environment, cwd=ROOT / "tests", capture_output=True, text=True, check=False
     )

@@ -1,5 +1,5 @@
-// Triplets on the CPU: rows of anchors in parallel. Sorting dominates, which gains nothing from wider vectors, so
-// there is no triplet_cpu.cpp that is compiled once per instruction set.
+// Triplets on the CPU: rows of anchors in parallel. Where sorting dominates, which gains nothing from wider vectors,
+// the kernels are here and not in triplet_cpu.cpp.
 #include "triplet/triplet.h"
 
 #include <torch/csrc/stable/library.h>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/parallel.h"
+#include "common/scratch.h"
 #include "triplet/radix_sort.h"
 #include "triplet/triplet_entry.h"
 
@@ -18,7 +19,7 @@ namespace {
 // One anchor's references, split by label. Lives as long as its thread has rows, to keep the memory.
 template <typename scalar_t>
 struct AnchorRow {
-  std::vector<Neighbour<scalar_t>> positives; // by index; the farthest alone for batch-hard
+  std::vector<Neighbour<scalar_t>> positives; // by index
   std::vector<Neighbour<scalar_t>> negatives; // nearest first; the nearest alone where no other is needed
   std::vector<Neighbour<scalar_t>> buffer;
   bool has_nan;
@@ -57,9 +58,6 @@ void AnchorRow<scalar_t>::read(const TripletArguments<scalar_t>& a, int64_t anch
   negatives.resize(positives.empty() ? 0 : count);
   if (negatives.empty()) {
     positives.clear();
-  } else if (a.mining == Mining::kBatchHard) {
-    positives[0] = *std::min_element(positives.begin(), positives.end(), farther<scalar_t>);
-    positives.resize(1);
   } else if (!nearest_only) {
     radix_sort(negatives, buffer);
   }
@@ -141,6 +139,44 @@ void fill_rows(const TripletArguments<scalar_t>& a, const MinedTriplets& triplet
   }
 }
 
+template <typename scalar_t>
+int64_t groups_of(const Points<scalar_t>& points) {
+  return (points.count + kPackedGroup - 1) / kPackedGroup;
+}
+
+const HardestKernels<float>& kernels_for(const HardestArguments<float>&) {
+  return select_hardest_float();
+}
+
+const HardestKernels<double>& kernels_for(const HardestArguments<double>&) {
+  return select_hardest_double();
+}
+
+Tensor hardest_pairs_cpu(const Tensor& anchors, const Tensor& references, const Tensor& anchor_labels,
+                         const Tensor& reference_labels, bool exclude_self) {
+  const auto run = [](const auto& a, auto zero, const Tensor&) {
+    using scalar_t = decltype(zero);
+    const auto& kernels = kernels_for(a);
+    const int64_t dimensions = a.references.dimensions;
+    const int64_t own = a.exclude_self ? 0 : kernels.packed_size(a.anchors.count, dimensions);
+    const Scratch scratch((own + kernels.packed_size(a.references.count, dimensions)) * sizeof(scalar_t) /
+                          sizeof(float));
+    scalar_t* packed_anchors = reinterpret_cast<scalar_t*>(scratch.data());
+    scalar_t* packed_references = packed_anchors + own;
+    const auto pack = [&](const auto& points, scalar_t* packed) {
+      parallel_rows(groups_of(points), kPackedGroup * dimensions,
+                    [&](int64_t begin, int64_t end) { kernels.pack(points, a.references.values, begin, end, packed); });
+    };
+    pack(a.references, packed_references);
+    if (!a.exclude_self) {
+      pack(a.anchors, packed_anchors);
+    }
+    parallel_rows(groups_of(a.anchors), kPackedGroup * a.references.count * (dimensions + 1),
+                  [&](int64_t begin, int64_t end) { kernels.find(a, begin, end, packed_anchors, packed_references); });
+  };
+  return hardest_pairs_entry(anchors, references, anchor_labels, reference_labels, exclude_self, run);
+}
+
 std::tuple<Tensor, Tensor, Tensor, Tensor> triplet_hinge_cpu(const Tensor& distances, const Tensor& anchor_labels,
                                                              const Tensor& reference_labels, int64_t mining,
                                                              double margin, bool exclude_self) {
@@ -171,6 +207,7 @@ std::tuple<Tensor, Tensor, Tensor> mine_triplets_cpu(const Tensor& distances, co
 } // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(pyaction, CPU, m) {
+  m.impl("hardest_pairs", TORCH_BOX(&hardest_pairs_cpu));
   m.impl("triplet_hinge", TORCH_BOX(&triplet_hinge_cpu));
   m.impl("mine_triplets", TORCH_BOX(&mine_triplets_cpu));
 }

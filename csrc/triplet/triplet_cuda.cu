@@ -1,10 +1,11 @@
-// Triplets on CUDA: one block of threads for an anchor. Every sum has a fixed order and only integers are added
-// atomically, so results are the same on every run.
+// Triplets on CUDA: one block of threads for an anchor, but for batch-hard (cuda/hardest.cuh). Every sum has a fixed
+// order and only integers are added atomically, so results are the same on every run.
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
 
-#include "common/cuda/launch.h"
+#include "triplet/cuda/block.cuh"
+#include "triplet/cuda/hardest.cuh"
 #include "triplet/triplet_entry.h"
 
 namespace pyaction {
@@ -27,43 +28,8 @@ template <typename scalar_t>
 struct AnchorRow {
   const Neighbour<scalar_t>* negatives; // nearest first; the nearest alone where no other is needed
   int32_t count;                        // of negatives; 0 where the anchor has no triplet
-  int32_t hardest;                      // batch-hard: index of the farthest positive
   bool has_nan;
 };
-
-// The sum of the values of the threads before this one, and of all. Called by the whole block.
-template <typename T>
-__device__ T exclusive_scan(T value, T& total) {
-  __shared__ T sums[kThreads];
-  __syncthreads(); // the previous call's sums have been read
-  sums[threadIdx.x] = value;
-  __syncthreads();
-  for (unsigned step = 1; step < kThreads; step *= 2) {
-    const T before = threadIdx.x >= step ? sums[threadIdx.x - step] : T(0);
-    __syncthreads();
-    sums[threadIdx.x] += before;
-    __syncthreads();
-  }
-  total = sums[kThreads - 1];
-  return threadIdx.x > 0 ? sums[threadIdx.x - 1] : T(0);
-}
-
-// The nearest, or the farthest, of the threads' candidates. Called by the whole block.
-template <bool farthest, typename scalar_t>
-__device__ Neighbour<scalar_t> best_of_block(Neighbour<scalar_t> candidate) {
-  __shared__ Neighbour<scalar_t> best[kThreads];
-  __syncthreads(); // the previous call's result has been read
-  best[threadIdx.x] = candidate;
-  __syncthreads();
-  for (unsigned half = kThreads / 2; half > 0; half /= 2) {
-    if (threadIdx.x < half) {
-      const Neighbour<scalar_t> one = best[threadIdx.x], other = best[threadIdx.x + half];
-      best[threadIdx.x] = (farthest ? farther(other, one) : nearer(other, one)) ? other : one;
-    }
-    __syncthreads();
-  }
-  return best[0];
-}
 
 // Bitonic sort by (distance, index), by the whole block. `list` has room for a power of two.
 template <typename scalar_t>
@@ -93,11 +59,7 @@ __device__ void sort_nearest_first(Neighbour<scalar_t>* list, int32_t count) {
 }
 
 template <typename scalar_t>
-__device__ bool is_positive(const TripletArguments<scalar_t>& a, const AnchorRow<scalar_t>& row, int64_t anchor,
-                            int32_t reference) {
-  if (a.mining == Mining::kBatchHard) {
-    return reference == row.hardest;
-  }
+__device__ bool is_positive(const TripletArguments<scalar_t>& a, int64_t anchor, int32_t reference) {
   return a.reference_labels[reference] == a.anchor_labels[anchor] && !(a.exclude_self && reference == anchor);
 }
 
@@ -107,43 +69,39 @@ __device__ AnchorRow<scalar_t> read_row(const TripletArguments<scalar_t>& a, con
                                         int64_t anchor) {
   constexpr int32_t kSharedNegatives = kSharedBytes / sizeof(Neighbour<scalar_t>);
   __shared__ Neighbour<scalar_t> shared_list[kSharedNegatives];
-  __shared__ int32_t positives, negatives, nans;
+  __shared__ int32_t negatives;
   Neighbour<scalar_t>* own_list = scratch.negatives + blockIdx.x * scratch.capacity;
   Neighbour<scalar_t>* list = scratch.capacity <= kSharedNegatives ? shared_list : own_list;
   const bool nearest_only = needs_nearest_only(a.mining);
   __syncthreads(); // the previous row has been read
   if (threadIdx.x == 0) {
-    positives = negatives = nans = 0;
+    negatives = 0;
   }
   __syncthreads();
-  Neighbour<scalar_t> farthest = {0, kNoIndex}; // no distance has the key 0
+  bool has_positive = false, has_nan = false;
   Neighbour<scalar_t> nearest = after_all<scalar_t>();
-  for (int32_t i = threadIdx.x; i < a.references; i += kThreads) {
-    if (a.exclude_self && i == anchor) {
-      continue;
-    }
-    const scalar_t distance = a.distances[anchor * a.references + i];
+  for (int32_t first = 0; first < a.references; first += kThreads) {
+    const int32_t i = first + static_cast<int32_t>(threadIdx.x);
+    const bool usable = i < a.references && !(a.exclude_self && i == anchor);
+    const scalar_t distance = usable ? a.distances[anchor * a.references + i] : scalar_t(0);
+    const bool positive = usable && is_positive(a, anchor, i), negative = usable && !positive;
     const Neighbour<scalar_t> reference = {key_of(distance), i};
-    if (distance != distance) {
-      atomicAdd(&nans, 1);
-    }
-    if (a.reference_labels[i] == a.anchor_labels[anchor]) {
-      atomicAdd(&positives, 1);
-      farthest = farther(reference, farthest) ? reference : farthest;
-    } else {
-      const int32_t place = atomicAdd(&negatives, 1); // any order: the sort makes it the same on every run
-      nearest = nearer(reference, nearest) ? reference : nearest;
-      if (!nearest_only) {
+    has_positive |= positive;
+    has_nan |= distance != distance;
+    nearest = negative && nearer(reference, nearest) ? reference : nearest;
+    if (!nearest_only) {
+      const int32_t place = place_in_list(negative, &negatives); // any order: the sort makes it the same on every run
+      if (negative) {
         list[place] = reference;
       }
     }
   }
-  __syncthreads();
-  AnchorRow<scalar_t> row = {list, positives > 0 ? negatives : 0, -1, nans > 0};
-  if (row.count > 0 && nearest_only) {
-    row.count = 1;
-    row.hardest = best_of_block<true>(farthest).index;
-    nearest = best_of_block<false>(nearest);
+  has_positive = __syncthreads_or(has_positive);
+  has_nan = __syncthreads_or(has_nan);
+  AnchorRow<scalar_t> row = {list, has_positive ? negatives : 0, has_nan};
+  if (nearest_only) {
+    nearest = nearest_of_block(nearest);
+    row.count = has_positive && nearest.index != kNoIndex ? 1 : 0;
     if (threadIdx.x == 0) {
       list[0] = nearest;
     }
@@ -214,7 +172,7 @@ __global__ void triplet_hinge_kernel(TripletArguments<scalar_t> a, Scratch<scala
     double hinge = 0;
     int64_t selected = 0, active = 0;
     for (int32_t i = threadIdx.x; row.count > 0 && i < a.references; i += kThreads) {
-      if (is_positive(a, row, anchor, i)) {
+      if (is_positive(a, anchor, i)) {
         const Selection s = select_for(a, row, anchor, i);
         hinge += sum_hinges(s, prefix, static_cast<double>(a.distances[anchor * a.references + i]), a.margin);
         selected += s.high - s.low;
@@ -246,7 +204,7 @@ __global__ void count_triplets_kernel(TripletArguments<scalar_t> a, Scratch<scal
     const AnchorRow<scalar_t> row = read_row(a, scratch, anchor);
     int64_t selected = 0, total = 0;
     for (int32_t i = threadIdx.x; row.count > 0 && i < a.references; i += kThreads) {
-      if (is_positive(a, row, anchor, i)) {
+      if (is_positive(a, anchor, i)) {
         const Selection s = select_for(a, row, anchor, i);
         selected += s.high - s.low;
       }
@@ -289,7 +247,7 @@ __global__ void fill_triplets_kernel(TripletArguments<scalar_t> a, Scratch<scala
     const AnchorRow<scalar_t> row = read_row(a, scratch, anchor);
     for (int32_t first = 0; first < a.references; first += kThreads) {
       const int32_t reference = first + static_cast<int32_t>(threadIdx.x);
-      const bool positive = reference < a.references && is_positive(a, row, anchor, reference);
+      const bool positive = reference < a.references && is_positive(a, anchor, reference);
       const Selection own = positive ? select_for(a, row, anchor, reference) : Selection{0, 0, 0};
       int64_t total = 0;
       const int64_t before = exclusive_scan(static_cast<int64_t>(own.high - own.low), total);
@@ -333,6 +291,27 @@ void launch_per_anchor(void (*kernel)(TripletArguments<scalar_t>, Scratch<scalar
   launch(kernel, blocks_for(blocks, 1), kThreads, current_stream(tensor), a, scratch, results);
 }
 
+Tensor hardest_pairs_cuda(const Tensor& anchors, const Tensor& references, const Tensor& anchor_labels,
+                          const Tensor& reference_labels, bool exclude_self) {
+  const torch::stable::accelerator::DeviceGuard guard(anchors.get_device_index());
+  const auto run = [](const auto& a, auto zero, const Tensor& tensor) {
+    using Found = Neighbour<decltype(zero)>;
+    const int64_t anchor_tiles = blocks_for(a.anchors.count, kTile);
+    const int64_t reference_tiles = blocks_for(a.references.count, kTile);
+    const int64_t shares = std::min(reference_tiles, (kBlocksWanted + anchor_tiles - 1) / anchor_tiles);
+    const int64_t bytes = shares * a.anchors.count * static_cast<int64_t>(sizeof(Found));
+    const Tensor memory = torch::stable::new_empty(tensor, {2 * bytes}, ScalarType::Byte);
+    uint8_t* positives = memory.mutable_data_ptr<uint8_t>();
+    const HardestOfShares<decltype(zero)> results = {
+        reinterpret_cast<Found*>(positives), reinterpret_cast<Found*>(positives + bytes), static_cast<int32_t>(shares)};
+    const cudaStream_t stream = current_stream(tensor);
+    const dim3 grid(static_cast<unsigned>(anchor_tiles), static_cast<unsigned>(shares));
+    launch(hardest_tiles_kernel<decltype(zero)>, grid, kThreads, stream, a, results);
+    launch(merge_shares_kernel<decltype(zero)>, blocks_for(a.anchors.count, kThreads), kThreads, stream, a, results);
+  };
+  return hardest_pairs_entry(anchors, references, anchor_labels, reference_labels, exclude_self, run);
+}
+
 std::tuple<Tensor, Tensor, Tensor, Tensor> triplet_hinge_cuda(const Tensor& distances, const Tensor& anchor_labels,
                                                               const Tensor& reference_labels, int64_t mining,
                                                               double margin, bool exclude_self) {
@@ -367,6 +346,7 @@ std::tuple<Tensor, Tensor, Tensor> mine_triplets_cuda(const Tensor& distances, c
 } // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(pyaction, CUDA, m) {
+  m.impl("hardest_pairs", TORCH_BOX(&hardest_pairs_cuda));
   m.impl("triplet_hinge", TORCH_BOX(&triplet_hinge_cuda));
   m.impl("mine_triplets", TORCH_BOX(&mine_triplets_cuda));
 }

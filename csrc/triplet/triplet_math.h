@@ -7,19 +7,19 @@
 
 namespace pyaction {
 
-// Numbered as in pyaction/ops/triplet.py. Ties go to the lowest index.
+// Numbered as in pyaction/ops/triplet.py; batch-hard is not among them, because it has an op of its own. Ties go to the
+// lowest index.
 enum class Mining : int32_t {
-  kBatchHard,       // the farthest positive with the nearest negative
   kHardNegative,    // each positive with the nearest negative
   kSemihard,        // each positive with the negatives that are farther, but by less than the margin
   kSemihardClosest, // each positive with the nearest negative that is farther, else with the farthest negative
   kAll,             // each positive with each negative
 };
-constexpr int32_t kMinings = 5;
+constexpr int32_t kMinings = 4;
 
 // True where the nearest negative is the only one that can be selected: nothing has to be sorted.
 HOST_DEVICE bool needs_nearest_only(Mining mining) {
-  return mining == Mining::kBatchHard || mining == Mining::kHardNegative;
+  return mining == Mining::kHardNegative;
 }
 
 template <typename scalar_t>

@@ -4,18 +4,26 @@ import math
 from typing import Any, Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pyaction import _native  # noqa: F401  (registers torch.ops.pyaction)
 from pyaction.ops._autograd import register_fake
-from pyaction.ops._checks import FLOATING, check_alike, check_choice, check_shape, check_tensor
+from pyaction.ops._checks import (
+    FLOATING,
+    cast_for_autocast,
+    check_alike,
+    check_choice,
+    check_shape,
+    check_tensor,
+)
 
 Mining = Literal["batch_hard", "hard_negative", "semihard", "semihard_closest", "all"]
 Distance = Literal["squared_euclidean", "euclidean"]
 Reduction = Literal["mean", "active_mean", "sum"]
 
-# The numbers of csrc/triplet/triplet_math.h.
-_MININGS = {name: number for number, name in enumerate(get_args(Mining))}
+# The numbers of csrc/triplet/triplet_math.h. Batch-hard has an op of its own.
+_MININGS = {name: number for number, name in enumerate(get_args(Mining)[1:])}
 
 
 def mine_triplets(
@@ -45,7 +53,7 @@ def mine_triplets(
     differentiable: use `triplet_loss`, which stores no triplets, or index the embeddings with the result.
 
     Args:
-        anchors: ``(N, D)`` embeddings, float32 or float64.
+        anchors: ``(N, D)`` embeddings, float32 or float64; under autocast also half precision, which becomes float32.
         references: ``(M, D)`` embeddings that positives and negatives come from, say of another modality; same
             dtype and device. None: the anchors themselves, each excluded as its own positive.
         anchor_labels: ``(N,)``, int64, same device.
@@ -77,9 +85,13 @@ def mine_triplets(
         (tensor([0, 1, 3]), tensor([3, 3, 0]), tensor([2, 2, 2]))
     """
     _check_options("mine_triplets", mining, margin, distance)
-    references, reference_labels, exclude_self = _check_embeddings(
+    anchors, references, reference_labels, exclude_self = _check_embeddings(
         "mine_triplets", anchors, references, anchor_labels, reference_labels
     )
+    if mining == "batch_hard":
+        pairs = torch.ops.pyaction.hardest_pairs(anchors, references, anchor_labels, reference_labels, exclude_self)
+        (selected,) = (pairs >= 0).all(0).nonzero(as_tuple=True)
+        return selected, pairs[0, selected], pairs[1, selected]
     with torch.no_grad():
         distances = _distances(anchors, references, distance)
     return torch.ops.pyaction.mine_triplets(
@@ -103,11 +115,12 @@ def triplet_loss(
     .. math:: \sum_{(a, p, n)} \max(0,\; d(a, p) - d(a, n) + \text{margin})
 
     over the triplets that `mine_triplets` would select. They are never stored: time is O(N M (D + log M)) and
-    memory O(N M), however many triplets there are. Differentiable, also twice, in `anchors` and `references`;
-    the selection counts as constant. Results do not vary from run to run.
+    memory O(N M), however many triplets there are. "batch_hard" stores no distances either: O(N M D) and O((N + M) D).
+    Differentiable, also twice, in `anchors` and `references`; the selection counts as constant. Results do not vary
+    from run to run.
 
     Args:
-        anchors: ``(N, D)`` embeddings, float32 or float64 (under autocast: ``embeddings.float()``).
+        anchors: ``(N, D)`` embeddings, float32 or float64; under autocast also half precision, which becomes float32.
         references: ``(M, D)`` embeddings that positives and negatives come from, say of another modality; same
             dtype and device. None: the anchors themselves, each excluded as its own positive.
         anchor_labels: ``(N,)``, int64, same device.
@@ -121,8 +134,8 @@ def triplet_loss(
             above zero.
 
     Returns:
-        A scalar, the embeddings' dtype. Zero, with zero gradients, where nothing is selected; NaN where an
-        embedding that is anyone's positive or negative is NaN.
+        A scalar, the embeddings' dtype (float32 where they were cast). Zero, with zero gradients, where nothing is
+        selected; NaN where an embedding that is anyone's positive or negative is NaN.
 
     Raises:
         TypeError: An argument is no tensor, or the margin no number.
@@ -136,13 +149,17 @@ def triplet_loss(
     """
     _check_options("triplet_loss", mining, margin, distance)
     check_choice("triplet_loss", "reduction", reduction, get_args(Reduction))
-    references, reference_labels, exclude_self = _check_embeddings(
+    anchors, references, reference_labels, exclude_self = _check_embeddings(
         "triplet_loss", anchors, references, anchor_labels, reference_labels
     )
-    distances = _distances(anchors, references, distance)
-    hinge, selected, active, _ = torch.ops.pyaction.triplet_hinge(
-        distances, anchor_labels, reference_labels, _MININGS[mining], float(margin), exclude_self
-    )
+    if mining == "batch_hard":
+        pairs = torch.ops.pyaction.hardest_pairs(anchors, references, anchor_labels, reference_labels, exclude_self)
+        hinge, selected, active = _hinge_of_pairs(anchors, references, pairs, distance, margin)
+    else:
+        distances = _distances(anchors, references, distance)
+        hinge, selected, active, _ = torch.ops.pyaction.triplet_hinge(
+            distances, anchor_labels, reference_labels, _MININGS[mining], float(margin), exclude_self
+        )
     if reduction == "sum":
         return hinge.sum()
     return hinge.sum() / (selected if reduction == "mean" else active).sum().clamp_min(1)
@@ -160,22 +177,24 @@ def _check_options(op: str, mining: str, margin: float, distance: str) -> None:
 
 def _check_embeddings(
     op: str, anchors: Tensor, references: Tensor | None, anchor_labels: Tensor, reference_labels: Tensor | None
-) -> tuple[Tensor, Tensor, bool]:
-    """Checks the tensors; returns the references and their labels, and whether self-pairs are excluded."""
+) -> tuple[Tensor, Tensor, Tensor, bool]:
+    """Checks the tensors; returns the embeddings, the references' labels, and whether self-pairs are excluded."""
+    (anchors,) = cast_for_autocast(anchors)
     check_tensor(op, "anchors", anchors, "[N, D]", FLOATING)
     _check_labels(op, "anchor_labels", anchor_labels, "anchors", anchors)
     if references is None and reference_labels is None:
-        return anchors, anchor_labels, True
+        return anchors, anchors, anchor_labels, True
     if references is None or reference_labels is None:
         missing = "references" if references is None else "reference_labels"
         raise ValueError(
             f"{op}: references and reference_labels must both be given or both be None; got only {missing} as None"
         )
+    (references,) = cast_for_autocast(references)
     check_tensor(op, "references", references, "[M, D]", FLOATING)
     check_alike(op, "references", references, "anchors", anchors)
     check_shape(op, "references", references, (references.shape[0], anchors.shape[1]), "[M, D of the anchors]")
     _check_labels(op, "reference_labels", reference_labels, "references", references)
-    return references, reference_labels, False
+    return anchors, references, reference_labels, False
 
 
 def _check_labels(op: str, name: str, labels: Tensor, other_name: str, embeddings: Tensor) -> None:
@@ -197,12 +216,41 @@ def _distances(anchors: Tensor, references: Tensor, distance: str) -> Tensor:
         anchors, references = anchors - origin, references - origin
     with torch.autocast(anchors.device.type, enabled=False):  # which would make the product float16
         squared = torch.addmm(references.square().sum(1), anchors, references.T, alpha=-2)
-        squared = (squared + anchors.square().sum(1, keepdim=True)).clamp_min(0)
+        squared += anchors.square().sum(1, keepdim=True)
+    return _root(squared, distance)
+
+
+def _hinge_of_pairs(
+    anchors: Tensor, references: Tensor, pairs: Tensor, distance: str, margin: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The hinge of each anchor with its hardest positive and negative; whether it has both; whether it is above 0."""
+    if references.shape[0] == 0:
+        nothing = _distances(anchors, references, distance).sum(1)  # zeros, with zero gradients
+        return nothing, nothing, nothing
+    # A look-up in a table: of torch's ways to gather rows, the one whose gradient is the same on every run everywhere.
+    hardest = F.embedding(pairs.clamp_min(0), references)  # [2, N, D]
+    to_positive, to_negative = _root((anchors - hardest).square().sum(2), distance)
+    selected = (pairs >= 0).all(0)
+    # A product and no choice: NaN stays, even if it is the only positive of an anchor without a negative.
+    hinge = (to_positive - to_negative + margin).relu() * selected
+    return hinge, selected, hinge > 0
+
+
+def _root(squared: Tensor, distance: str) -> Tensor:
+    """The distances whose squares are given."""
     if distance == "squared_euclidean":
         return squared
-    # The square root has no slope at 0: it is taken elsewhere, and distance and gradient are 0 there.
-    zero = squared == 0
+    # The square root has no slope at 0: it is taken elsewhere, and distance and gradient are 0 there. Rounding may have
+    # left what should be 0 just below it.
+    zero = squared <= 0
     return squared.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
+
+
+@register_fake("hardest_pairs")
+def _(
+    anchors: Tensor, references: Tensor, anchor_labels: Tensor, reference_labels: Tensor, exclude_self: bool
+) -> Tensor:
+    return anchors.new_empty(2, anchors.shape[0], dtype=torch.int64)
 
 
 @register_fake("triplet_hinge")
@@ -236,13 +284,14 @@ def _(
 def _setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
     _, selected, active, weights = output
     ctx.mark_non_differentiable(selected, active, weights)
+    ctx.set_materialize_grads(False)  # else these would each get a gradient, a matrix of zeros among them
     ctx.save_for_backward(weights)
 
 
-def _grad(ctx: Any, grad_hinge: Tensor, *_: object) -> tuple[Tensor, None, None, None, None, None]:
+def _grad(ctx: Any, grad_hinge: Tensor | None, *_: object) -> tuple[Tensor | None, None, None, None, None, None]:
     # The weights are steps: constant wherever they have a derivative. So this can be differentiated again.
     (weights,) = ctx.saved_tensors
-    return grad_hinge[:, None] * weights, None, None, None, None, None
+    return None if grad_hinge is None else grad_hinge[:, None] * weights, None, None, None, None, None
 
 
 torch.library.register_autograd("pyaction::triplet_hinge", _grad, setup_context=_setup_context)

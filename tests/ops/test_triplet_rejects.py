@@ -78,7 +78,7 @@ KERNEL_REJECTS: dict[str, tuple[dict[int, Any], str]] = {
     "dtype": ({0: torch.rand(5, 5).half()}, "dtype must be float32 or float64"),
     "label size": ({2: LABELS[:4]}, "reference_labels must have size 5 in dimension 0; got 4"),
     "label dtype": ({1: LABELS.int()}, "anchor_labels must be int64 and on the device of distances"),
-    "mining": ({3: 5}, r"mining must be in \[0, 5\); got 5"),
+    "mining": ({3: 4}, r"mining must be in \[0, 4\); got 4"),
     "self": ({0: torch.rand(3, 5), 1: LABELS[:3]}, r"distances must be square .*got \[3, 5\]"),
 }
 
@@ -94,3 +94,26 @@ def test_kernels_refuse_what_would_read_out_of_bounds(case: str, op: str, device
     arguments = [value.to(device) if isinstance(value, Tensor) else value for value in arguments]
     with pytest.raises(RuntimeError, match=f"{op}: {message}"):
         getattr(torch.ops.pyaction, op)(*arguments)
+
+
+HARDEST_REJECTS: dict[str, tuple[dict[int, Any], str]] = {
+    "rank": ({0: ANCHORS[0]}, "anchors must have 2 dimensions; got 1"),
+    "reference rank": ({1: ANCHORS[0]}, "references must have 2 dimensions; got 1"),
+    "dtype": ({0: ANCHORS.half(), 1: ANCHORS.half()}, "dtype must be float32 or float64"),
+    "mixed": ({1: ANCHORS.double()}, "references must have the dtype and device of the first argument"),
+    "dimensions": ({1: ANCHORS[:, :2]}, "references must have size 3 in dimension 1; got 2"),
+    "label size": ({3: LABELS[:4]}, "reference_labels must have size 5 in dimension 0; got 4"),
+    "label dtype": ({2: LABELS.int()}, "anchor_labels must be int64 and on the device of anchors"),
+    "self": ({1: REFERENCES, 3: REFERENCE_LABELS}, "as many references as anchors where .* excluded; got 4 and 5"),
+}
+
+
+@pytest.mark.parametrize("case", HARDEST_REJECTS)
+def test_hardest_pairs_refuse_what_would_read_out_of_bounds(case: str, device: str) -> None:
+    changes, message = HARDEST_REJECTS[case]
+    arguments: list[Any] = [ANCHORS, ANCHORS, LABELS, LABELS, True]
+    for place, value in changes.items():
+        arguments[place] = value
+    arguments = [value.to(device) if isinstance(value, Tensor) else value for value in arguments]
+    with pytest.raises(RuntimeError, match=f"hardest_pairs: .*{message}"):
+        torch.ops.pyaction.hardest_pairs(*arguments)

@@ -108,6 +108,13 @@ def test_triplets(mining: Any, dtype: torch.dtype, size: tuple[int, int | None, 
     check(results, TOLERANCE[dtype])
 
 
+def test_hardest_pairs_of_more_tiles_than_blocks() -> None:
+    embeddings, labels = torch.randint(-3, 4, (2100, 3)) / 4, torch.randint(0, 5, (2100,))
+    check(
+        lambda: [torch.ops.pyaction.hardest_pairs(embeddings, embeddings, labels, labels, True)], {"rtol": 0, "atol": 0}
+    )
+
+
 def moving_clip(n: int, t: int, height: int, width: int) -> Tensor:
     """Frames [n, t, 1, height, width] of something smooth that moves two pixels to the left and one up."""
     whole = (height + t + 1, width + 2 * t)
