@@ -35,6 +35,7 @@ class Case(NamedTuple):
     tolerance: float  # the largest difference that is right, as a share of the result's largest element
     least_bytes: int = 0  # that any method has to read and write; 0: memory is not what limits it
     compare_memory: bool = False
+    published: Mapping[str, float] = {}  # seconds that others report, and where
 
 
 def measure(op: str, cases: Sequence[Case], device: str, quick: bool, console: Console) -> dict[str, Any]:
@@ -60,6 +61,8 @@ def measure(op: str, cases: Sequence[Case], device: str, quick: bool, console: C
             for row in rows:
                 row["peak_bytes"] = _peak_bytes(case.methods[row["method"]], device)
         result["cases"].append({"case": case.name, "least_bytes": case.least_bytes, "methods": rows})
+        if case.published:
+            result["cases"][-1]["published"] = dict(case.published)
     return result
 
 

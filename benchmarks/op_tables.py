@@ -17,8 +17,11 @@ def all_methods(result: Result) -> Table:
         for row in case["methods"]:
             seconds = _median(row)
             spread = f"{100 * row['seconds']['iqr'] / seconds:.0f} %"
-            cells = [case["case"], row["method"], number(1e3 * seconds), spread, _share(result, case, row)]
+            cells = [case["case"], row["method"], number(1e3 * seconds), spread, _share(result, case, seconds)]
             table.rows.append([*cells, number(seconds / ours), _memory(row)])
+        for where, seconds in case.get("published", {}).items():
+            cells = [case["case"], where, number(1e3 * seconds), NONE, _share(result, case, seconds)]
+            table.rows.append([*cells, number(seconds / ours), NONE])
     return table
 
 
@@ -31,7 +34,7 @@ def essence(results: Sequence[Result]) -> Table:
             ours, *others = case["methods"]
             best = min(others, key=_median)
             memory = number(best["peak_bytes"] / ours["peak_bytes"]) if "peak_bytes" in ours else NONE
-            cells = [number(1e3 * _median(ours)), _share(result, case, ours), best["method"]]
+            cells = [number(1e3 * _median(ours)), _share(result, case, _median(ours)), best["method"]]
             ratio = number(_median(best) / _median(ours))
             table.rows.append([result["benchmark"], case["case"], *cells, number(1e3 * _median(best)), ratio, memory])
     return table
@@ -41,7 +44,7 @@ def _median(row: Row) -> float:
     return row["seconds"]["median"]
 
 
-def _share(result: Result, case: Row, row: Row) -> str:
+def _share(result: Result, case: Row, seconds: float) -> str:
     """Of the rate at which memory is copied, for the bytes that cannot be avoided."""
     if not case["least_bytes"]:
         return NONE

@@ -76,8 +76,9 @@ def test_tables_say_what_the_results_say() -> None:
     ]
     result = {
         **{"benchmark": "op", "device": "cpu", "threads": 2, "copy_bytes_per_second": 2e10},
-        "cases": [{"case": "task", "least_bytes": 10**7, "methods": methods}],
+        "cases": [{"case": "task", "least_bytes": 10**7, "methods": methods, "published": {"paper": 0.004}}],
     }
     assert all_methods(result).rows[0] == ["task", "pyaction", "2", "25 %", "25 %", "1", "1"]
     assert all_methods(result).rows[1] == ["task", "slow", "30", "25 %", "2 %", "15", "–"]
+    assert all_methods(result).rows[3] == ["task", "paper", "4", "–", "12 %", "2", "–"]
     assert "| op | task | 2 | 25 % | fast | 10 | 5 | 4 |" in render.ops_markdown([result])
