@@ -48,7 +48,7 @@ def _share(result: Result, case: Row, seconds: float) -> str:
     """Of the rate at which memory is copied, for the bytes that cannot be avoided."""
     if not case["least_bytes"]:
         return NONE
-    return f"{100 * case['least_bytes'] / _median(row) / result['copy_bytes_per_second']:.0f} %"
+    return f"{100 * case['least_bytes'] / seconds / result['copy_bytes_per_second']:.0f} %"
 
 
 def _memory(row: Row) -> str:
