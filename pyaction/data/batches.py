@@ -13,8 +13,8 @@ from torch.utils.data import Sampler
 class BalancedBatchSampler(Sampler[list[int]]):
     """Batches of `classes` classes with `videos` videos of each; for `DataLoader(batch_sampler=...)`.
 
-    Paper 001, 4.1: N random classes, then M random videos of each; with both modalities of every video a
-    batch holds 2 · N · M instances. A batch is a list of N · M indices, class by class.
+    Paper 001 (Zhang et al., CCS, 2019), 4.1: N random classes, then M random videos of each; with both modalities
+    of every video a batch holds 2 · N · M instances. A batch is a list of N · M indices, class by class.
 
     An epoch draws about as many videos as the set has: ceil(set / (N · M · ranks)) batches on each rank. Classes
     come in turn: all of them in random order, then all again. So do the videos of a class. A class of mean size is

@@ -41,6 +41,7 @@ def many(sample, draws=200):
         (at_rate(33, 30), 6, [0, 5, 10, 15, 20, 25, 30]),
         # Ties, at 0.5, 1.5: the earlier frame, though 0.04, 0.08 and 0.16 are no exact numbers.
         (at_rate(3, 12.5), 25, [0, 0, 1, 1, 2, 2]),
+        (at_rate(400, 10), 20, [frame for frame in range(400) for _ in range(2)]),
         # Variable rate. 0.38 s and a mean frame of 0.095 s: 4.75, so 5 frames, at 0, 0.1, 0.2, 0.3 and 0.4 of
         # 0, 0.04, 0.30, 0.34, 0.38. The clock starts at 10 s, and a gap is filled by its ends.
         (torch.tensor([10, 10.04, 10.30, 10.34, 10.38], dtype=torch.float64), 10, [0, 1, 2, 2, 4]),
