@@ -21,7 +21,7 @@ STABLE_TORCH_LIBRARY(pyaction, m) {
   m.def("ssim(Tensor image0, Tensor image1, int window, int stride, bool gaussian, float c1, float c2) -> Tensor");
   m.def(
       "ssim_grad(Tensor grad, Tensor image0, Tensor image1, int window, int stride, bool gaussian, float c1, "
-      "float c2) -> (Tensor, Tensor)");
+      "float c2, bool need0, bool need1) -> (Tensor grad0, Tensor grad1)");
 
   // Triplets, from distances [N, M] and labels [N], [M]                                     triplet/triplet.h
   m.def(

@@ -264,9 +264,9 @@ def test_kernels_refuse_what_would_read_out_of_bounds(device: str) -> None:
         with pytest.raises(RuntimeError, match=message):
             torch.ops.pyaction.ssim(image, other, window, stride, False, 1e-4, 1e-3)
     with pytest.raises(RuntimeError, match="ssim_grad: grad must have size 2 in dimension 3; got 1"):
-        torch.ops.pyaction.ssim_grad(image[..., :1, :1], image, image, 8, 3, False, 1e-4, 1e-3)
+        torch.ops.pyaction.ssim_grad(image[..., :1, :1], image, image, 8, 3, False, 1e-4, 1e-3, True, True)
     with pytest.raises(RuntimeError, match="ssim_grad: grad must have the dtype and device of the first argument"):
-        torch.ops.pyaction.ssim_grad(image[..., :1, :2].double(), image, image, 8, 3, False, 1e-4, 1e-3)
+        torch.ops.pyaction.ssim_grad(image[..., :1, :2].double(), image, image, 8, 3, False, 1e-4, 1e-3, True, True)
 
 
 def test_second_derivative_is_refused(device: str) -> None:
@@ -283,7 +283,7 @@ def test_opcheck(gaussian: bool, device: str) -> None:
     images = image0.requires_grad_(), image1.requires_grad_()
     torch.library.opcheck(torch.ops.pyaction.ssim, (*images, *options))
     grad = torch.randn(2, 3, 2, 3, device=device)
-    torch.library.opcheck(torch.ops.pyaction.ssim_grad, (grad, image0.detach(), image1.detach(), *options))
+    torch.library.opcheck(torch.ops.pyaction.ssim_grad, (grad, image0.detach(), image1.detach(), *options, True, False))
 
 
 def test_compile(device: str) -> None:
