@@ -39,11 +39,11 @@ HOST_DEVICE WindowGrad<scalar_t> window_grad(const WindowMoments<scalar_t>& m, s
                                              scalar_t grad) {
   const scalar_t a1 = 2 * m.mean0 * m.mean1 + c1, a2 = 2 * m.covariance + c2;
   const scalar_t b1 = m.mean0 * m.mean0 + m.mean1 * m.mean1 + c1, b2 = m.variance0 + m.variance1 + c2;
-  const scalar_t twice = 2 * grad / (b1 * b2);
-  const scalar_t by_mean = twice * a1 * a2 / b1; // 2 grad S / B1
+  const scalar_t inverse = 1 / (b1 * b2), twice = 2 * grad * inverse; // one division for all three
+  const scalar_t by_mean = twice * a1 * a2 * (inverse * b2);          // 2 grad S / B1
   WindowGrad<scalar_t> g;
-  g.own = -twice * a1 * a2 / b2; // from the variance
-  g.other = twice * a1;          // from the covariance
+  g.own = -twice * a1 * a2 * (inverse * b1); // from the variance
+  g.other = twice * a1;                      // from the covariance
   g.constant0 = twice * a2 * m.mean1 - by_mean * m.mean0 - g.own * m.mean0 - g.other * m.mean1;
   g.constant1 = twice * a2 * m.mean0 - by_mean * m.mean1 - g.own * m.mean1 - g.other * m.mean0;
   return g;

@@ -81,13 +81,49 @@ __device__ void gather_column(const SsimArguments<scalar_t, number_t>& a, const 
   }
 }
 
+// The second step: the sums for the strip of pixels that begins at `x`. Column 0 of the tile holds column `begin` of
+// the windows.
+template <int kWindow, int kTerms, typename scalar_t, typename number_t>
+__device__ void gather_columns(const SsimArguments<scalar_t, number_t>& a,
+                               const number_t (&tile)[kTerms][kTileRows<number_t>][kTileColumns], int begin, int row,
+                               int x, number_t (&sums)[kStrip<kWindow>][kTerms]) {
+  if constexpr (kWindow > 0) {
+    constexpr int kSize = (kWindow + kStrip<kWindow> - 1 + 3) / 4 * 4;
+    number_t lines[kTerms][kSize];
+    UNROLL
+    for (int term = 0; term < kTerms; ++term) {
+      load_line(&tile[term][row][x - (kWindow - 1) - begin], lines[term]);
+    }
+    gather_line<kWindow, kStrip<kWindow>, kTerms>(
+        kWindow, [&](int k) { return a.weights[kWindow - 1 - k]; },
+        [&](int k, number_t* values) {
+          UNROLL
+          for (int term = 0; term < kTerms; ++term) {
+            values[term] = lines[term][k];
+          }
+        },
+        sums);
+  } else {
+    const int first = first_window(x, a.window, a.stride), last = min(x / a.stride, a.map_width - 1);
+    gather_line<0, 1, kTerms>(
+        last - first + 1, [&](int k) { return a.weights[x - (first + k) * a.stride]; },
+        [&](int k, number_t* values) {
+          UNROLL
+          for (int term = 0; term < kTerms; ++term) {
+            values[term] = tile[term][row][first - begin + k];
+          }
+        },
+        sums);
+  }
+}
+
 // A block: a tile of pixels of a plane. Without kBoth only the gradient of image0 is written.
 template <typename scalar_t, int kWindow, bool kBoth>
 __global__ void __launch_bounds__(kTileColumns)
     ssim_gather_kernel(SsimArgumentsOf<scalar_t> a, WindowGradPlanes<compute_t<scalar_t>> planes) {
   using number_t = compute_t<scalar_t>;
   constexpr int kCount = kStrip<kWindow>, kTerms = kBoth ? 4 : 3;
-  __shared__ TileSums<number_t, kBoth> sums;
+  alignas(16) __shared__ TileSums<number_t, kBoth> sums;
   __shared__ number_t staged[kBoth ? 2 : 1][kTileRows<number_t>][kTileColumns];
   const Tile tile = own_tile<number_t>(a.height, a.width, tile_width<kWindow>(a.window, 1));
   // Columns of windows from `begin` on: thread and column of shared memory number 0.
@@ -100,18 +136,8 @@ __global__ void __launch_bounds__(kTileColumns)
     __syncthreads();
     for_each_strip<kWindow>(tile, [&](int row, int column) {
       const int x = tile.column + column;
-      const int first = kWindow > 0 ? x - (kWindow - 1) : first_window(x, a.window, a.stride);
       number_t strip[kCount][kTerms];
-      gather_line<kWindow, kCount, kTerms>(
-          min(x / a.stride, a.map_width - 1) - first + 1,
-          [&](int k) { return a.weights[kWindow > 0 ? kWindow - 1 - k : x - (first + k) * a.stride]; },
-          [&](int k, number_t* values) {
-            UNROLL
-            for (int term = 0; term < kTerms; ++term) {
-              values[term] = sums[term][row][first - begin + k];
-            }
-          },
-          strip);
+      gather_columns<kWindow>(a, sums, begin, row, x, strip);
       const int64_t offset = (plane * a.height + tile.row + row) * a.width + x;
       UNROLL
       for (int i = 0; i < kCount; ++i) {

@@ -9,6 +9,7 @@ namespace pyaction {
 namespace {
 
 constexpr int kPatchThreads = 128;
+constexpr int kPapersWindow = 8;
 constexpr int kHeldRows = 8; // of a lane's column are in registers at a time: all that is read is on its way at once
 
 template <typename number_t>
@@ -24,13 +25,14 @@ struct Patch {
 };
 
 // Column `x` of a window, from row `top`. What is outside the window repeats `middle`, which then counts for nothing.
-template <typename scalar_t, typename number_t>
+template <int kWindow, typename scalar_t, typename number_t>
 __device__ HeldPixels<number_t> hold_pixels(const SsimArguments<scalar_t, number_t>& a, const Patch& patch, int x,
                                             int top, number_t middle0, number_t middle1) {
+  const int window = kWindow > 0 ? kWindow : a.window;
   HeldPixels<number_t> held;
   UNROLL
   for (int i = 0; i < kHeldRows; ++i) {
-    const bool inside = x < a.window && top + i < a.window;
+    const bool inside = x < window && top + i < window;
     const int64_t at = patch.top_left + int64_t{top + i} * a.width + x;
     held.of0[i] = inside ? static_cast<number_t>(a.image0[at]) : middle0;
     held.of1[i] = inside ? static_cast<number_t>(a.image1[at]) : middle1;
@@ -38,68 +40,73 @@ __device__ HeldPixels<number_t> hold_pixels(const SsimArguments<scalar_t, number
   return held;
 }
 
-// The sum over the lanes of a group, in each of them.
+// Sums over the lanes of a group, in each of them.
 template <typename number_t>
-__device__ number_t group_sum(number_t value, int lanes) {
-  for (int distance = lanes / 2; distance > 0; distance /= 2) {
-    value += __shfl_xor_sync(0xffffffffu, value, distance);
+__device__ void sum_over_group(WindowMoments<number_t>& sums, int lanes) {
+  UNROLL
+  for (int distance = 1; distance < 32; distance *= 2) {
+    if (distance < lanes) {
+      sums.mean0 += __shfl_xor_sync(0xffffffffu, sums.mean0, distance);
+      sums.mean1 += __shfl_xor_sync(0xffffffffu, sums.mean1, distance);
+      sums.variance0 += __shfl_xor_sync(0xffffffffu, sums.variance0, distance);
+      sums.variance1 += __shfl_xor_sync(0xffffffffu, sums.variance1, distance);
+      sums.covariance += __shfl_xor_sync(0xffffffffu, sums.covariance, distance);
+    }
   }
-  return value;
 }
 
 // The moments of a window, in each lane of its group; `held` is left with the last pixels that the lane has read. One
 // pass, with every pixel taken relative to the one in the middle: E[x^2] - E[x]^2 would lose a small variance beside a
 // large mean.
-template <typename scalar_t, typename number_t>
+template <int kWindow, typename scalar_t, typename number_t>
 __device__ WindowMoments<number_t> patch_moments(const SsimArguments<scalar_t, number_t>& a, const Patch& patch,
                                                  HeldPixels<number_t>& held) {
-  const int64_t middle = patch.top_left + int64_t{a.window / 2} * a.width + a.window / 2;
+  const int window = kWindow > 0 ? kWindow : a.window;
+  const int64_t middle = patch.top_left + int64_t{window / 2} * a.width + window / 2;
   const number_t middle0 = static_cast<number_t>(a.image0[middle]), middle1 = static_cast<number_t>(a.image1[middle]);
-  number_t mean0 = 0, mean1 = 0, square0 = 0, square1 = 0, product = 0;
-  for (int x = patch.lane; x < a.window; x += patch.lanes) {
+  WindowMoments<number_t> sums = {0, 0, 0, 0, 0};
+  for (int x = patch.lane; x < window; x += patch.lanes) {
     // Columns are summed on their own first: short sums round less.
-    number_t column_mean0 = 0, column_mean1 = 0, column_square0 = 0, column_square1 = 0, column_product = 0;
-    for (int top = 0; top < a.window; top += kHeldRows) {
-      held = hold_pixels(a, patch, x, top, middle0, middle1);
+    WindowMoments<number_t> column = {0, 0, 0, 0, 0};
+    for (int top = 0; top < window; top += kHeldRows) {
+      held = hold_pixels<kWindow>(a, patch, x, top, middle0, middle1);
       UNROLL
       for (int i = 0; i < kHeldRows; ++i) {
         const number_t off0 = held.of0[i] - middle0, off1 = held.of1[i] - middle1;
         const number_t weighted0 = a.weights[top + i] * off0, weighted1 = a.weights[top + i] * off1;
-        column_mean0 += weighted0;
-        column_mean1 += weighted1;
-        column_square0 += weighted0 * off0;
-        column_square1 += weighted1 * off1;
-        column_product += weighted0 * off1;
+        column.mean0 += weighted0;
+        column.mean1 += weighted1;
+        column.variance0 += weighted0 * off0;
+        column.variance1 += weighted1 * off1;
+        column.covariance += weighted0 * off1;
       }
     }
     const number_t weight = a.weights[x];
-    mean0 += weight * column_mean0;
-    mean1 += weight * column_mean1;
-    square0 += weight * column_square0;
-    square1 += weight * column_square1;
-    product += weight * column_product;
+    sums.mean0 += weight * column.mean0;
+    sums.mean1 += weight * column.mean1;
+    sums.variance0 += weight * column.variance0;
+    sums.variance1 += weight * column.variance1;
+    sums.covariance += weight * column.covariance;
   }
-  mean0 = group_sum(mean0, patch.lanes);
-  mean1 = group_sum(mean1, patch.lanes);
-  square0 = group_sum(square0, patch.lanes);
-  square1 = group_sum(square1, patch.lanes);
-  product = group_sum(product, patch.lanes);
-  return {middle0 + mean0, middle1 + mean1, square0 - mean0 * mean0, square1 - mean1 * mean1, product - mean0 * mean1};
+  sum_over_group(sums, patch.lanes);
+  return {middle0 + sums.mean0, middle1 + sums.mean1, sums.variance0 - sums.mean0 * sums.mean0,
+          sums.variance1 - sums.mean1 * sums.mean1, sums.covariance - sums.mean0 * sums.mean1};
 }
 
 // Writes the gradients of a window's pixels.
-template <typename scalar_t, typename number_t>
+template <int kWindow, typename scalar_t, typename number_t>
 __device__ void store_patch_grads(const SsimArguments<scalar_t, number_t>& a, const Patch& patch,
                                   const WindowGrad<number_t>& g, HeldPixels<number_t>& held) {
-  for (int x = patch.lane; x < a.window; x += patch.lanes) {
+  const int window = kWindow > 0 ? kWindow : a.window;
+  for (int x = patch.lane; x < window; x += patch.lanes) {
     const number_t across = a.weights[x];
-    for (int top = 0; top < a.window; top += kHeldRows) {
-      if (a.window > kHeldRows) { // else it still holds them
-        held = hold_pixels(a, patch, x, top, number_t(0), number_t(0));
+    for (int top = 0; top < window; top += kHeldRows) {
+      if (window > kHeldRows) { // else it still holds them
+        held = hold_pixels<kWindow>(a, patch, x, top, number_t(0), number_t(0));
       }
       UNROLL
       for (int i = 0; i < kHeldRows; ++i) {
-        if (top + i < a.window) {
+        if (top + i < window) {
           const int64_t at = patch.top_left + int64_t{top + i} * a.width + x;
           const number_t weight = across * a.weights[top + i], own = weight * g.own, other = weight * g.other;
           if (a.grad0 != nullptr) {
@@ -133,11 +140,12 @@ __device__ void clear_gaps(const SsimArguments<scalar_t, number_t>& a, const Pat
 }
 
 // A block: kPatchThreads / lanes windows of a plane, in the planes blockIdx.y, blockIdx.y + gridDim.y, ...
-template <typename scalar_t, bool kGrad>
-__global__ void __launch_bounds__(kPatchThreads) ssim_patch_kernel(SsimArgumentsOf<scalar_t> a, int lanes) {
+template <typename scalar_t, int kWindow, bool kGrad>
+__global__ void __launch_bounds__(kPatchThreads) ssim_patch_kernel(SsimArgumentsOf<scalar_t> a, int any_lanes) {
   using number_t = compute_t<scalar_t>;
   const int map_plane = a.map_height * a.map_width;
-  const int shift = __ffs(lanes) - 1, thread = static_cast<int>(threadIdx.x);
+  const int lanes = kWindow > 0 ? kWindow : any_lanes, shift = __ffs(lanes) - 1;
+  const int thread = static_cast<int>(threadIdx.x);
   const int number = (static_cast<int>(blockIdx.x) * kPatchThreads + thread) >> shift;
   // The last block may have groups to spare: they work along, for the shuffles, and write nothing.
   const int index = min(number, map_plane - 1);
@@ -149,13 +157,13 @@ __global__ void __launch_bounds__(kPatchThreads) ssim_patch_kernel(SsimArguments
     patch.lane = thread & (lanes - 1);
     patch.lanes = lanes;
     HeldPixels<number_t> held;
-    const WindowMoments<number_t> moments = patch_moments(a, patch, held);
+    const WindowMoments<number_t> moments = patch_moments<kWindow>(a, patch, held);
     if (number >= map_plane) {
       continue;
     }
     if constexpr (kGrad) {
       const number_t grad = static_cast<number_t>(a.grad[patch.index]);
-      store_patch_grads(a, patch, window_grad(moments, a.c1, a.c2, grad), held);
+      store_patch_grads<kWindow>(a, patch, window_grad(moments, a.c1, a.c2, grad), held);
       clear_gaps(a, patch, row, column);
     } else if (patch.lane == 0) {
       a.map[patch.index] = static_cast<scalar_t>(window_similarity(moments, a.c1, a.c2));
@@ -170,7 +178,9 @@ void launch_patches(const SsimArguments<scalar_t, number_t>& a, cudaStream_t str
     lanes *= 2;
   }
   const unsigned blocks = blocks_for(int64_t{a.map_height} * a.map_width, kPatchThreads / lanes);
-  launch(ssim_patch_kernel<scalar_t, kGrad>, plane_grid(blocks, a.planes), kPatchThreads, stream, a, lanes);
+  const auto kernel = a.window == kPapersWindow ? ssim_patch_kernel<scalar_t, kPapersWindow, kGrad>
+                                                : ssim_patch_kernel<scalar_t, 0, kGrad>;
+  launch(kernel, plane_grid(blocks, a.planes), kPatchThreads, stream, a, lanes);
 }
 
 } // namespace

@@ -177,13 +177,54 @@ __device__ void store_window_grads(const SsimArguments<scalar_t, number_t>& a, c
   store_strip<kCount>(other, planes.other + at);
 }
 
+// kSize numbers of shared memory, which begin at a multiple of four floats.
+template <int kSize>
+__device__ void load_line(const float* from, float (&line)[kSize]) {
+  static_assert(kSize % 4 == 0, "it is read by float4");
+  UNROLL
+  for (int i = 0; i < kSize; i += 4) {
+    const float4 four = *reinterpret_cast<const float4*>(from + i);
+    line[i] = four.x;
+    line[i + 1] = four.y;
+    line[i + 2] = four.z;
+    line[i + 3] = four.w;
+  }
+}
+
+// The second step: the moments of the strip of windows that begins at `column` of a row of the tile.
+template <int kWindow, typename scalar_t, typename number_t>
+__device__ void join_columns(const SsimArguments<scalar_t, number_t>& a, const TileMoments<number_t>& tile, int row,
+                             int column, WindowMoments<number_t>* windows) { // [kStrip]
+  if constexpr (kWindow > 0) {
+    constexpr int kSize = (kWindow + kStrip<kWindow> - 1 + 3) / 4 * 4;
+    number_t lines[5][kSize];
+    UNROLL
+    for (int i = 0; i < 5; ++i) {
+      load_line(&tile[i][row][column], lines[i]);
+    }
+    join_line<kWindow, kStrip<kWindow>>(
+        a.weights, kWindow,
+        [&](int k) { return WindowMoments<number_t>{lines[0][k], lines[1][k], lines[2][k], lines[3][k], lines[4][k]}; },
+        windows);
+  } else {
+    join_line<0, 1>(
+        a.weights, a.window,
+        [&](int k) {
+          const int at = column * a.stride + k;
+          return WindowMoments<number_t>{tile[0][row][at], tile[1][row][at], tile[2][row][at], tile[3][row][at],
+                                         tile[4][row][at]};
+        },
+        windows);
+  }
+}
+
 // A block: a tile of windows of a plane. Writes the map, or what the windows add to the gradients.
 template <typename scalar_t, int kWindow, bool kGrad>
 __global__ void __launch_bounds__(kTileColumns)
     ssim_tile_kernel(SsimArgumentsOf<scalar_t> a, WindowGradPlanes<compute_t<scalar_t>> planes) {
   using number_t = compute_t<scalar_t>;
   constexpr int kCount = kStrip<kWindow>;
-  __shared__ TileMoments<number_t> moments;
+  alignas(16) __shared__ TileMoments<number_t> moments;
   __shared__ number_t staged[kTileRows<number_t>][kTileColumns];
   const int stride = kWindow > 0 ? 1 : a.stride;
   const Tile tile = own_tile<number_t>(a.map_height, a.map_width, tile_width<kWindow>(a.window, stride));
@@ -196,14 +237,7 @@ __global__ void __launch_bounds__(kTileColumns)
     __syncthreads();
     for_each_strip<kWindow>(tile, [&](int row, int column) {
       WindowMoments<number_t> windows[kCount];
-      join_line<kWindow, kCount>(
-          a.weights, a.window,
-          [&](int k) {
-            const int at = column * stride + k;
-            return WindowMoments<number_t>{moments[0][row][at], moments[1][row][at], moments[2][row][at],
-                                           moments[3][row][at], moments[4][row][at]};
-          },
-          windows);
+      join_columns<kWindow>(a, moments, row, column, windows);
       if constexpr (kGrad) {
         store_window_grads<kCount>(a, planes, plane * a.map_height + tile.row + row, tile.column + column, windows);
       } else {
