@@ -16,22 +16,22 @@ template <int kCount, int kOutputs, int kTerms, typename number_t, typename Weig
 __device__ void gather_line(int any_count, const Weight& weight, const Element& element,
                             number_t (&sums)[kOutputs][kTerms]) {
   const int count = kCount > 0 ? kCount : any_count;
-  UNROLL
+#pragma unroll
   for (int i = 0; i < kOutputs; ++i) {
-    UNROLL
+#pragma unroll
     for (int term = 0; term < kTerms; ++term) {
       sums[i][term] = 0;
     }
   }
-  UNROLL
+#pragma unroll
   for (int k = 0; k < count + kOutputs - 1; ++k) {
     number_t values[kTerms];
     element(k, values);
-    UNROLL
+#pragma unroll
     for (int i = 0; i < kOutputs; ++i) {
       if (k >= i && k - i < count) {
         const number_t w = weight(k - i);
-        UNROLL
+#pragma unroll
         for (int term = 0; term < kTerms; ++term) {
           sums[i][term] += w * values[term];
         }
@@ -71,9 +71,9 @@ __device__ void gather_column(const SsimArguments<scalar_t, number_t>& a, const 
           }
         },
         sums);
-    UNROLL
+#pragma unroll
     for (int i = 0; i < kOutputs; ++i) {
-      UNROLL
+#pragma unroll
       for (int term = 0; term < kTerms; ++term) {
         tile[term][first + i][threadIdx.x] = sums[i][term];
       }
@@ -90,14 +90,14 @@ __device__ void gather_columns(const SsimArguments<scalar_t, number_t>& a,
   if constexpr (kWindow > 0) {
     constexpr int kSize = (kWindow + kStrip<kWindow> - 1 + 3) / 4 * 4;
     number_t lines[kTerms][kSize];
-    UNROLL
+#pragma unroll
     for (int term = 0; term < kTerms; ++term) {
       load_line(&tile[term][row][x - (kWindow - 1) - begin], lines[term]);
     }
     gather_line<kWindow, kStrip<kWindow>, kTerms>(
         kWindow, [&](int k) { return a.weights[kWindow - 1 - k]; },
         [&](int k, number_t* values) {
-          UNROLL
+#pragma unroll
           for (int term = 0; term < kTerms; ++term) {
             values[term] = lines[term][k];
           }
@@ -108,7 +108,7 @@ __device__ void gather_columns(const SsimArguments<scalar_t, number_t>& a,
     gather_line<0, 1, kTerms>(
         last - first + 1, [&](int k) { return a.weights[x - (first + k) * a.stride]; },
         [&](int k, number_t* values) {
-          UNROLL
+#pragma unroll
           for (int term = 0; term < kTerms; ++term) {
             values[term] = tile[term][row][first - begin + k];
           }
@@ -139,7 +139,7 @@ __global__ void __launch_bounds__(kTileColumns)
       number_t strip[kCount][kTerms];
       gather_columns<kWindow>(a, sums, begin, row, x, strip);
       const int64_t offset = (plane * a.height + tile.row + row) * a.width + x;
-      UNROLL
+#pragma unroll
       for (int i = 0; i < kCount; ++i) {
         const bool inside = x + i < a.width;
         const number_t pixel0 = inside ? static_cast<number_t>(a.image0[offset + i]) : number_t(0);

@@ -5,6 +5,8 @@
 //
 // Templates with kWindow > 0 are for windows of that size, one pixel apart: a thread works on several neighbouring
 // outputs and reads what they share once. kWindow = 0 takes any window and stride, one output at a time.
+//
+// Loops are unrolled for nvcc alone (not by UNROLL): g++, in tests/simt, would take minutes over it with sanitizers.
 #include "ssim/cuda/planes.cuh"
 
 namespace pyaction {
@@ -44,13 +46,13 @@ __device__ void join_line(const number_t* weights, int any_window, const Element
   const int window = kWindow > 0 ? kWindow : any_window;
   const WindowMoments<number_t> pivot = element((window + kOutputs - 1) / 2);
   WindowMoments<number_t> sums[kOutputs] = {};
-  UNROLL
+#pragma unroll
   for (int k = 0; k < window + kOutputs - 1; ++k) {
     const WindowMoments<number_t> e = element(k);
     const number_t off0 = e.mean0 - pivot.mean0, off1 = e.mean1 - pivot.mean1;
     const number_t square0 = e.variance0 + off0 * off0, square1 = e.variance1 + off1 * off1;
     const number_t product = e.covariance + off0 * off1;
-    UNROLL
+#pragma unroll
     for (int i = 0; i < kOutputs; ++i) {
       if (k >= i && k - i < window) {
         const number_t weight = weights[k - i];
@@ -62,7 +64,7 @@ __device__ void join_line(const number_t* weights, int any_window, const Element
       }
     }
   }
-  UNROLL
+#pragma unroll
   for (int i = 0; i < kOutputs; ++i) {
     const WindowMoments<number_t> s = sums[i];
     results[i] = {pivot.mean0 + s.mean0, pivot.mean1 + s.mean1, s.variance0 - s.mean0 * s.mean0,
@@ -91,7 +93,7 @@ __device__ void column_moments(const SsimArguments<scalar_t, number_t>& a, int64
                                          0};
         },
         moments);
-    UNROLL
+#pragma unroll
     for (int i = 0; i < kOutputs; ++i) {
       tile[0][first + i][threadIdx.x] = moments[i].mean0;
       tile[1][first + i][threadIdx.x] = moments[i].mean1;
@@ -156,7 +158,7 @@ template <int kCount, typename scalar_t, typename number_t>
 __device__ void store_window_grads(const SsimArguments<scalar_t, number_t>& a, const WindowGradPlanes<number_t>& planes,
                                    int64_t row, int column, const WindowMoments<number_t>* windows) { // [kCount]
   number_t constant0[kCount], constant1[kCount], own[kCount], other[kCount];
-  UNROLL
+#pragma unroll
   for (int i = 0; i < kCount; ++i) {
     const bool inside = column + i < a.map_width;
     const number_t grad = inside ? static_cast<number_t>(a.grad[row * a.map_width + column + i]) : number_t(0);
@@ -181,7 +183,7 @@ __device__ void store_window_grads(const SsimArguments<scalar_t, number_t>& a, c
 template <int kSize>
 __device__ void load_line(const float* from, float (&line)[kSize]) {
   static_assert(kSize % 4 == 0, "it is read by float4");
-  UNROLL
+#pragma unroll
   for (int i = 0; i < kSize; i += 4) {
     const float4 four = *reinterpret_cast<const float4*>(from + i);
     line[i] = four.x;
@@ -198,7 +200,7 @@ __device__ void join_columns(const SsimArguments<scalar_t, number_t>& a, const T
   if constexpr (kWindow > 0) {
     constexpr int kSize = (kWindow + kStrip<kWindow> - 1 + 3) / 4 * 4;
     number_t lines[5][kSize];
-    UNROLL
+#pragma unroll
     for (int i = 0; i < 5; ++i) {
       load_line(&tile[i][row][column], lines[i]);
     }
@@ -241,7 +243,7 @@ __global__ void __launch_bounds__(kTileColumns)
       if constexpr (kGrad) {
         store_window_grads<kCount>(a, planes, plane * a.map_height + tile.row + row, tile.column + column, windows);
       } else {
-        UNROLL
+#pragma unroll
         for (int i = 0; i < kCount; ++i) {
           staged[row][column + i] = window_similarity(windows[i], a.c1, a.c2);
         }
