@@ -5,7 +5,8 @@
 //
 //   variance = sum_k w_k (variance_k + (mean_k - mean)^2)
 //
-// Nothing cancels, unlike in E[x^2] - E[x]^2, which in float32 loses a small variance beside a large mean.
+// with every column taken relative to the one in the middle, and every pixel of a column relative to its middle pixel:
+// E[x^2] - E[x]^2, which in float32 loses a small variance beside a large mean, is only taken of what is left.
 #include "ssim/cpu/eights.h"
 #include "ssim/cpu/overlapping.h"
 

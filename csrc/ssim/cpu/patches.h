@@ -97,7 +97,7 @@ void grad_patches(const SsimArguments<scalar_t>& a, int64_t begin, int64_t end, 
     const int64_t top = patch_top(a, row);
     column_moments(a, a.image0 + top, a.image1 + top, workspace);
     join_patches(a, workspace, windows);
-    window_grads(a, a.grad + row * a.map_width, windows);
+    window_grads(a, a.grad + row * a.map_width, windows, windows, a.map_width);
     for (int g = 0; g < kGrads; ++g) {
       spread_patches(a, windows + g * int64_t{a.map_width}, spread + g * width);
     }

@@ -55,24 +55,24 @@ void column_moments(const SsimArguments<scalar_t>& a, const scalar_t* image0, co
   const int64_t width = a.width;
   for_each_block<scalar_t>(a.width, [&](auto zero, int first) {
     using Lanes = decltype(zero);
-    Lanes mean0 = zero, mean1 = zero, variance0 = zero, variance1 = zero, covariance = zero;
+    // All is taken relative to the pixel in the middle of the column.
+    const scalar_t *start0 = image0 + first, *start1 = image1 + first;
+    const Lanes middle0 = load<Lanes>(start0 + window / 2 * width), middle1 = load<Lanes>(start1 + window / 2 * width);
+    Lanes mean0 = zero, mean1 = zero, square0 = zero, square1 = zero, product = zero;
     for (int k = 0; k < window; ++k) {
-      mean0 += a.weights[k] * load<Lanes>(image0 + k * width + first);
-      mean1 += a.weights[k] * load<Lanes>(image1 + k * width + first);
+      const Lanes off0 = load<Lanes>(start0 + k * width) - middle0, off1 = load<Lanes>(start1 + k * width) - middle1;
+      const Lanes weighted0 = a.weights[k] * off0, weighted1 = a.weights[k] * off1;
+      mean0 += weighted0;
+      mean1 += weighted1;
+      square0 += weighted0 * off0;
+      square1 += weighted1 * off1;
+      product += weighted0 * off1;
     }
-    for (int k = 0; k < window; ++k) {
-      const Lanes off0 = load<Lanes>(image0 + k * width + first) - mean0;
-      const Lanes off1 = load<Lanes>(image1 + k * width + first) - mean1;
-      const Lanes weighted0 = a.weights[k] * off0;
-      variance0 += weighted0 * off0;
-      variance1 += a.weights[k] * off1 * off1;
-      covariance += weighted0 * off1;
-    }
-    store(columns + first, mean0);
-    store(columns + width + first, mean1);
-    store(columns + 2 * width + first, variance0);
-    store(columns + 3 * width + first, variance1);
-    store(columns + 4 * width + first, covariance);
+    store(columns + first, middle0 + mean0);
+    store(columns + width + first, middle1 + mean1);
+    store(columns + 2 * width + first, square0 - mean0 * mean0);
+    store(columns + 3 * width + first, square1 - mean1 * mean1);
+    store(columns + 4 * width + first, product - mean0 * mean1);
   });
 }
 
@@ -96,18 +96,20 @@ void similarities(const SsimArguments<scalar_t>& a, const scalar_t* windows, sca
   }
 }
 
-// The gradients of a row of windows, in the place of their moments. `grad`: of their similarities.
+// The gradients of a row of windows, from their moments, in rows that begin `pitch` apart. They may take the moments'
+// place. `grad`: of the similarities.
 template <typename scalar_t>
 void window_grads(const SsimArguments<scalar_t>& a, const scalar_t* grad,
-                  scalar_t* windows) { // [kMoments, map_width] -> [kGrads, map_width]
+                  const scalar_t* windows,          // [kMoments, map_width]
+                  scalar_t* grads, int64_t pitch) { // [kGrads, pitch]
   const int64_t map_width = a.map_width;
 #pragma GCC ivdep
   for (int64_t i = 0; i < map_width; ++i) {
     const WindowGrad<scalar_t> g = window_grad(moments_at(windows, map_width, i), a.c1, a.c2, grad[i]);
-    windows[i] = g.constant0;
-    windows[map_width + i] = g.constant1;
-    windows[2 * map_width + i] = g.own;
-    windows[3 * map_width + i] = g.other;
+    grads[i] = g.constant0;
+    grads[pitch + i] = g.constant1;
+    grads[2 * pitch + i] = g.own;
+    grads[3 * pitch + i] = g.other;
   }
 }
 
