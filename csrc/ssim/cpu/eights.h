@@ -62,8 +62,9 @@ HOST_DEVICE Lanes join_eights(const Lanes* sums) {
 template <typename scalar_t, typename Body>
 HOST_DEVICE void for_each_eights(int map_width, const Body& body) {
   using Wide = Eights<scalar_t, kVectorBytes>;
-  constexpr int kNarrowBytes = kEight * static_cast<int>(sizeof(scalar_t));
-  using Narrow = Eights < scalar_t, kNarrowBytes<kVectorBytes ? kNarrowBytes : kVectorBytes>;
+  constexpr int kPatchBytes = kEight * static_cast<int>(sizeof(scalar_t));
+  constexpr int kNarrowBytes = kPatchBytes < kVectorBytes ? kPatchBytes : kVectorBytes;
+  using Narrow = Eights<scalar_t, kNarrowBytes>;
   const int width = map_width * kEight;
   if (width < Wide::kWidth) {
     for (int first = 0; first < width; first += Narrow::kWidth) {

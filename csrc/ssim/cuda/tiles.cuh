@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kTileColumns = 128; // of shared memory, and threads of a block
 
-// Rows of outputs of a tile. Twenty rows of moments, 20 KB of shared memory, for float and double alike.
+// Rows of outputs of a tile. The moments of their columns take 20 KB of shared memory, in float and double alike.
 template <typename number_t>
 constexpr int kTileRows = 32 / sizeof(number_t);
 
@@ -37,8 +37,8 @@ struct WindowGradPlanes {
 };
 
 // The moments of kOutputs neighbouring windows of a line of elements, which have moments themselves. All is taken
-// relative to an element in the middle, which all of the windows hold: see patch_moments. They are only that many
-// where the window is no shorter.
+// relative to an element in the middle, which all of the windows hold (so the window is no shorter than kOutputs):
+// E[x^2] - E[x]^2 would lose a small variance beside a large mean.
 template <int kWindow, int kOutputs, typename number_t, typename Element>
 __device__ void join_line(const number_t* weights, int any_window, const Element& element,
                           WindowMoments<number_t>* results) { // [kOutputs]
