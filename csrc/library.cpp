@@ -21,7 +21,7 @@ STABLE_TORCH_LIBRARY(pyaction, m) {
   m.def("ssim(Tensor image0, Tensor image1, int window, int stride, bool gaussian, float c1, float c2) -> Tensor");
   m.def(
       "ssim_grad(Tensor grad, Tensor image0, Tensor image1, int window, int stride, bool gaussian, float c1, "
-      "float c2) -> (Tensor, Tensor)");
+      "float c2, bool need0, bool need1) -> (Tensor grad0, Tensor grad1)");
 
   // What a flow explains of two frames: frames [N, C, H, W], flow [N, 2, H, W] -> pixel, smoothness, ssim
   // options: PhotometricOption in its order                                     photometric/photometric.h

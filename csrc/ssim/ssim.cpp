@@ -44,13 +44,15 @@ Tensor ssim_cpu(const Tensor& image0, const Tensor& image1, int64_t window, int6
 }
 
 std::tuple<Tensor, Tensor> ssim_grad_cpu(const Tensor& grad, const Tensor& image0, const Tensor& image1, int64_t window,
-                                         int64_t stride, bool gaussian, double c1, double c2) {
+                                         int64_t stride, bool gaussian, double c1, double c2, bool need0, bool need1) {
   const SsimOptions options = {window, stride, gaussian, c1, c2};
-  return ssim_grad_entry(FullTypes{}, grad, image0, image1, options, [](const auto& a, const Tensor& tensor) {
-    const auto& kernels = kernels_for(a);
-    share_rows(a, a.planes * a.height, int64_t{a.width} * ssim_overlap(a.window, a.stride), kernels.grad_workspace(a),
-               tensor, kernels.grad);
-  });
+  return ssim_grad_entry(FullTypes{}, grad, image0, image1, options, need0, need1,
+                         [](const auto& a, const Tensor& tensor) {
+                           const auto& kernels = kernels_for(a);
+                           const int64_t rows = ssim_grad_rows(a), pixels = a.planes * a.height * a.width;
+                           share_rows(a, rows, pixels / rows * ssim_overlap(a.window, a.stride),
+                                      kernels.grad_workspace(a), tensor, kernels.grad);
+                         });
 }
 
 } // namespace

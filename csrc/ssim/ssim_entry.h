@@ -37,8 +37,12 @@ inline void check_ssim(const char* op, const Tensor& image0, const Tensor& image
                   " are smaller than the window of ", options.window, " x ", options.window);
 }
 
+// What the kernels of a dtype take.
 template <typename scalar_t>
-void set_ssim_weights(SsimArguments<scalar_t>& arguments, bool gaussian) {
+using SsimArgumentsOf = SsimArguments<scalar_t, compute_t<scalar_t>>;
+
+template <typename scalar_t, typename number_t>
+void set_ssim_weights(SsimArguments<scalar_t, number_t>& arguments, bool gaussian) {
   double weights[kMaxSsimWindow];
   double sum = 0;
   for (int i = 0; i < arguments.window; ++i) {
@@ -47,14 +51,14 @@ void set_ssim_weights(SsimArguments<scalar_t>& arguments, bool gaussian) {
     sum += weights[i];
   }
   for (int i = 0; i < kMaxSsimWindow; ++i) {
-    arguments.weights[i] = i < arguments.window ? static_cast<scalar_t>(weights[i] / sum) : scalar_t(0);
+    arguments.weights[i] = i < arguments.window ? static_cast<number_t>(weights[i] / sum) : number_t(0);
   }
 }
 
 // What forward and grad share; their own pointers stay null.
 template <typename scalar_t>
-SsimArguments<scalar_t> ssim_arguments(const Tensor& image0, const Tensor& image1, const SsimOptions& options) {
-  SsimArguments<scalar_t> arguments = {};
+SsimArgumentsOf<scalar_t> ssim_arguments(const Tensor& image0, const Tensor& image1, const SsimOptions& options) {
+  SsimArgumentsOf<scalar_t> arguments = {};
   arguments.image0 = image0.const_data_ptr<scalar_t>();
   arguments.image1 = image1.const_data_ptr<scalar_t>();
   arguments.planes = image0.size(0) * image0.size(1);
@@ -65,8 +69,8 @@ SsimArguments<scalar_t> ssim_arguments(const Tensor& image0, const Tensor& image
   arguments.window = static_cast<int>(options.window);
   // Every stride beyond the largest image (check_plane) leaves one window.
   arguments.stride = static_cast<int>(std::min(options.stride, int64_t{1} << 24));
-  arguments.c1 = static_cast<scalar_t>(options.c1);
-  arguments.c2 = static_cast<scalar_t>(options.c2);
+  arguments.c1 = static_cast<compute_t<scalar_t>>(options.c1);
+  arguments.c2 = static_cast<compute_t<scalar_t>>(options.c2);
   set_ssim_weights(arguments, options.gaussian);
   return arguments;
 }
@@ -85,7 +89,7 @@ Tensor ssim_entry(Dtypes dtypes, const Tensor& any_image0, const Tensor& any_ima
   }
   dispatch(dtypes, image0.scalar_type(), "ssim", [&](auto zero) {
     using scalar_t = decltype(zero);
-    SsimArguments<scalar_t> arguments = ssim_arguments<scalar_t>(image0, image1, options);
+    auto arguments = ssim_arguments<scalar_t>(image0, image1, options);
     arguments.map = map.mutable_data_ptr<scalar_t>();
     run(arguments, image0);
   });
@@ -94,7 +98,8 @@ Tensor ssim_entry(Dtypes dtypes, const Tensor& any_image0, const Tensor& any_ima
 
 template <typename Dtypes, typename Run>
 std::tuple<Tensor, Tensor> ssim_grad_entry(Dtypes dtypes, const Tensor& any_grad, const Tensor& any_image0,
-                                           const Tensor& any_image1, const SsimOptions& options, Run&& run) {
+                                           const Tensor& any_image1, const SsimOptions& options, bool need0, bool need1,
+                                           Run&& run) {
   const char* op = "ssim_grad";
   check_ssim(op, any_image0, any_image1, options);
   check_alike(op, "grad", any_grad, any_image0);
@@ -106,17 +111,19 @@ std::tuple<Tensor, Tensor> ssim_grad_entry(Dtypes dtypes, const Tensor& any_grad
   const Tensor grad = torch::stable::contiguous(any_grad);
   const Tensor image0 = torch::stable::contiguous(any_image0);
   const Tensor image1 = torch::stable::contiguous(any_image1);
-  const Tensor grad0 = torch::stable::empty_like(image0);
-  const Tensor grad1 = torch::stable::empty_like(image1);
-  if (image0.numel() == 0) {
+  const auto new_grad = [&](bool needed) {
+    return needed ? torch::stable::empty_like(image0) : torch::stable::new_empty(image0, {0});
+  };
+  const Tensor grad0 = new_grad(need0), grad1 = new_grad(need1);
+  if (grad0.numel() + grad1.numel() == 0) {
     return {grad0, grad1};
   }
   dispatch(dtypes, image0.scalar_type(), op, [&](auto zero) {
     using scalar_t = decltype(zero);
-    SsimArguments<scalar_t> arguments = ssim_arguments<scalar_t>(image0, image1, options);
+    auto arguments = ssim_arguments<scalar_t>(image0, image1, options);
     arguments.grad = grad.const_data_ptr<scalar_t>();
-    arguments.grad0 = grad0.mutable_data_ptr<scalar_t>();
-    arguments.grad1 = grad1.mutable_data_ptr<scalar_t>();
+    arguments.grad0 = need0 ? grad0.mutable_data_ptr<scalar_t>() : nullptr;
+    arguments.grad1 = need1 ? grad1.mutable_data_ptr<scalar_t>() : nullptr;
     run(arguments, image0);
   });
   return {grad0, grad1};

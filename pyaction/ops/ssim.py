@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyaction import _native  # noqa: F401  (registers torch.ops.pyaction)
 from pyaction.ops._autograd import register_blocker, register_fake
-from pyaction.ops._checks import FLOATING, check_alike, check_choice, check_shape, check_tensor
+from pyaction.ops._checks import cast_for_autocast, check_alike, check_choice, check_shape, check_tensor, floating_of
 
 MAX_WINDOW = 64  # kMaxSsimWindow in csrc/ssim/ssim.h
 
@@ -35,7 +35,8 @@ def ssim(
     c1=0.01**2, c2=0.03**2``. Differentiable in both images.
 
     Args:
-        image0: ``(N, C, H, W)``, float32 or float64. The constants are meant for values in [0, 1]; for another
+        image0: ``(N, C, H, W)``, float32 or float64; on CUDA also float16 or bfloat16, computed in float32. Half
+            precision under autocast becomes float32. The constants are meant for values in [0, 1]; for another
             range multiply them by its square.
         image1: ``(N, C, H, W)``, same dtype and device.
         window: Height and width of a window, in pixels, 1 to 64.
@@ -59,8 +60,9 @@ def ssim(
         >>> ssim(image, 1 - image, window=2, c1=1e-4, c2=0.1)
         tensor([[[[-0.6667]]]])
     """
-    check_tensor("ssim", "image0", image0, "[N, C, H, W]", FLOATING)
-    check_tensor("ssim", "image1", image1, "[N, C, H, W]", FLOATING)
+    image0, image1 = cast_for_autocast(image0, image1)
+    check_tensor("ssim", "image0", image0, "[N, C, H, W]", floating_of(image0))
+    check_tensor("ssim", "image1", image1, "[N, C, H, W]", floating_of(image1))
     check_shape("ssim", "image1", image1, image0.shape, "[N, C, H, W] of image0")
     check_alike("ssim", "image1", image1, "image0", image0)
     check_choice("ssim", "weighting", weighting, ("uniform", "gaussian"))
@@ -84,8 +86,9 @@ def _(image0: Tensor, image1: Tensor, window: int, stride: int, *_: bool | float
 
 
 @register_fake("ssim_grad")
-def _(grad: Tensor, image0: Tensor, image1: Tensor, *_: bool | float) -> tuple[Tensor, Tensor]:
-    return image0.new_empty(image0.shape), image1.new_empty(image1.shape)
+def _(grad: Tensor, image0: Tensor, image1: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
+    need0, need1 = options[-2:]
+    return image0.new_empty(image0.shape if need0 else (0,)), image1.new_empty(image1.shape if need1 else (0,))
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -94,9 +97,9 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _grad(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    grads = torch.ops.pyaction.ssim_grad(grad, *ctx.saved_tensors, *ctx.options)
-    needed = [g if need else None for g, need in zip(grads, ctx.needs_input_grad, strict=False)]
-    return *needed, None, None, None, None, None
+    needed = ctx.needs_input_grad[:2]
+    grads = torch.ops.pyaction.ssim_grad(grad, *ctx.saved_tensors, *ctx.options, *needed)
+    return *(g if need else None for g, need in zip(grads, needed, strict=True)), None, None, None, None, None
 
 
 torch.library.register_autograd("pyaction::ssim", _grad, setup_context=_setup_context)

@@ -27,3 +27,10 @@ def ssim(image0: Tensor, image1: Tensor, *, window: int, stride: int, weighting:
     luminance = (2 * mean0 * mean1 + c1) / (mean0**2 + mean1**2 + c1)
     structure = (2 * covariance + c2) / (variance0 + variance1 + c2)
     return (luminance * structure).view(n, c, h, w)
+
+
+def sample(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> tuple[Tensor, Tensor]:
+    """Two images in [0, 1] that resemble each other."""
+    image = torch.rand(shape, dtype=torch.float64)
+    other = (image + 0.3 * torch.randn_like(image)).clamp(0, 1)
+    return image.to(dtype).to(device), other.to(dtype).to(device)

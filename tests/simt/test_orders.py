@@ -73,17 +73,21 @@ def test_photometric_loss(dtype: torch.dtype, window: int) -> None:
     check(results, TOLERANCE[dtype], any_order=(4,))  # frame1's
 
 
+# Patches, in registers and read again, and overlapping windows; more than one tile of them.
 @pytest.mark.parametrize(
-    ("window", "stride", "weighting"), [(8, 8, "uniform"), (11, 1, "gaussian"), (4, 3, "gaussian")]
+    ("window", "stride", "weighting"),
+    [(8, 8, "uniform"), (13, 15, "gaussian"), (11, 1, "gaussian"), (4, 3, "gaussian")],
 )
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_ssim(dtype: torch.dtype, window: int, stride: int, weighting: Any) -> None:
-    image0, image1 = torch.rand(2, 2, 3, 33, 47, dtype=dtype)
+    image0, image1 = torch.rand(2, 2, 2, 33, 131, dtype=dtype)
 
     def results() -> list[Tensor]:
         leaves = image0.clone().requires_grad_(), image1.clone().requires_grad_()
         output = ssim(*leaves, window=window, stride=stride, weighting=weighting, c1=3e-4, c2=2e-3)
-        return [output, *torch.autograd.grad(output.square().sum(), leaves)]
+        loss = output.square().sum()
+        both = torch.autograd.grad(loss, leaves, retain_graph=True)
+        return [output, *both, *(torch.autograd.grad(loss, leaf, retain_graph=True)[0] for leaf in leaves)]
 
     check(results, TOLERANCE[dtype])
 
