@@ -24,10 +24,9 @@ constexpr int kLanesOf<Vec> = kLanes;
 
 // Calls body(zero, first) until all of [0, size) is done. `zero` is of the type to work in: a register, the last of
 // which may overlap its neighbour (so body must not add to what it finds), or one number in rows shorter than that.
-template <typename scalar_t, typename Body>
+template <typename scalar_t, typename Block = typename BlockOf<scalar_t>::type, typename Body>
 HOST_DEVICE void for_each_block(int size, const Body& body) {
-  using Block = typename BlockOf<scalar_t>::type;
-  constexpr int kWidth = kLanesOf<Block>;
+  constexpr int kWidth = sizeof(Block) / sizeof(scalar_t);
   if (size < kWidth) {
     for (int first = 0; first < size; ++first) {
       body(scalar_t(0), first);
@@ -35,10 +34,11 @@ HOST_DEVICE void for_each_block(int size, const Body& body) {
     return;
   }
   for (int first = 0; first < size; first += kWidth) {
-    body(Block(scalar_t(0)), first + kWidth <= size ? first : size - kWidth);
+    body(Block{}, first + kWidth <= size ? first : size - kWidth);
   }
 }
 
+// What follows serves registers and numbers under one name.
 HOST_DEVICE float lane_of(Vec block, int i) {
   return block.lanes[i];
 }
@@ -48,8 +48,6 @@ HOST_DEVICE scalar_t lane_of(scalar_t block, int) {
   return block;
 }
 
-// first, first + 1, ...
-// What follows serves registers and numbers under one name.
 HOST_DEVICE void load_block(const float* address, Vec& block) {
   block = load(address);
 }

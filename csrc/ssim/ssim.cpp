@@ -16,43 +16,31 @@ const SsimKernels<double>& kernels_for(const SsimArguments<double>&) {
   return select_ssim_double();
 }
 
-// Shares `rows` among torch's threads. Not parallel_rows: every share needs a workspace, which has to exist before
-// the threads start, because they must not throw.
 template <typename scalar_t, typename Kernel>
 void share_rows(const SsimArguments<scalar_t>& a, int64_t rows, int64_t elements_per_row, int64_t workspace_size,
-                const Tensor& tensor, Kernel kernel) {
-  const int64_t most = 1 + rows * elements_per_row / kGrainElements;
-  const int64_t shares = std::min({int64_t{torch::stable::get_num_threads()}, rows, most});
-  const int64_t padded = (workspace_size + 63) / 64 * 64; // no cache line has two writers
-  const Tensor workspace = torch::stable::new_empty(tensor, {shares * padded});
-  scalar_t* first = workspace.mutable_data_ptr<scalar_t>();
-  torch::stable::parallel_for(0, shares, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t share = begin; share < end; ++share) {
-      kernel(a, rows * share / shares, rows * (share + 1) / shares, first + share * padded);
-    }
-  });
+                Kernel kernel) {
+  parallel_with_workspace<scalar_t>(
+      rows, elements_per_row, workspace_size,
+      [&](int64_t begin, int64_t end, scalar_t* workspace) { kernel(a, begin, end, workspace); });
 }
 
 Tensor ssim_cpu(const Tensor& image0, const Tensor& image1, int64_t window, int64_t stride, bool gaussian, double c1,
                 double c2) {
   const SsimOptions options = {window, stride, gaussian, c1, c2};
-  return ssim_entry(FullTypes{}, image0, image1, options, [](const auto& a, const Tensor& tensor) {
+  return ssim_entry(FullTypes{}, image0, image1, options, [](const auto& a, const Tensor&) {
     const auto& kernels = kernels_for(a);
-    share_rows(a, a.planes * a.map_height, int64_t{a.width} * a.window, kernels.forward_workspace(a), tensor,
-               kernels.forward);
+    share_rows(a, a.planes * a.map_height, int64_t{a.width} * a.window, kernels.forward_workspace(a), kernels.forward);
   });
 }
 
 std::tuple<Tensor, Tensor> ssim_grad_cpu(const Tensor& grad, const Tensor& image0, const Tensor& image1, int64_t window,
                                          int64_t stride, bool gaussian, double c1, double c2, bool need0, bool need1) {
   const SsimOptions options = {window, stride, gaussian, c1, c2};
-  return ssim_grad_entry(FullTypes{}, grad, image0, image1, options, need0, need1,
-                         [](const auto& a, const Tensor& tensor) {
-                           const auto& kernels = kernels_for(a);
-                           const int64_t rows = ssim_grad_rows(a), pixels = a.planes * a.height * a.width;
-                           share_rows(a, rows, pixels / rows * ssim_overlap(a.window, a.stride),
-                                      kernels.grad_workspace(a), tensor, kernels.grad);
-                         });
+  return ssim_grad_entry(FullTypes{}, grad, image0, image1, options, need0, need1, [](const auto& a, const Tensor&) {
+    const auto& kernels = kernels_for(a);
+    const int64_t rows = ssim_grad_rows(a), pixels = a.planes * a.height * a.width;
+    share_rows(a, rows, pixels / rows * ssim_overlap(a.window, a.stride), kernels.grad_workspace(a), kernels.grad);
+  });
 }
 
 } // namespace

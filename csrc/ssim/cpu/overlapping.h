@@ -25,7 +25,7 @@ void join_columns(const SsimArguments<scalar_t>& a, const scalar_t* columns,
                   scalar_t* windows) { // [kMoments, map_width]
   const int window = kWindow == 0 ? a.window : kWindow, stride = kStride == 0 ? a.stride : kStride;
   const int64_t width = a.width, map_width = a.map_width;
-  for_each_block<scalar_t>(a.map_width, [&](auto zero, int first) {
+  for_each_block<scalar_t, RegisterOf<scalar_t>>(a.map_width, [&](auto zero, int first) {
     using Lanes = decltype(zero);
     const scalar_t* start = columns + int64_t{first} * stride;
     // All is taken relative to the column in the middle of the window.
@@ -109,7 +109,7 @@ void spread_windows(const SsimArguments<scalar_t>& a, const scalar_t* sparse, sc
   const int64_t width = a.width, pitch = sparse_width(a);
   const scalar_t* start = sparse + window - 1;
   const bool need0 = a.grad0 != nullptr, need1 = a.grad1 != nullptr;
-  for_each_block<scalar_t>(a.width, [&](auto zero, int first) {
+  for_each_block<scalar_t, RegisterOf<scalar_t>>(a.width, [&](auto zero, int first) {
     const auto sum_of = [&](int g) {
       auto sum = zero;
       for (int k = 0; k < window; ++k) {
@@ -142,7 +142,7 @@ void pixel_grads(const SsimArguments<scalar_t>& a, int64_t offset, const Cover<s
   const int64_t width = a.width;
   const bool need0 = a.grad0 != nullptr, need1 = a.grad1 != nullptr;
   const int64_t constant = need0 ? 0 : width; // that of the only gradient, or of the first
-  for_each_block<scalar_t>(a.width, [&](auto zero, int first) {
+  for_each_block<scalar_t, RegisterOf<scalar_t>>(a.width, [&](auto zero, int first) {
     using Lanes = decltype(zero);
     Lanes sum = zero, own = zero, other = zero;
     for (int m = 0; m < cover.size; ++m) {

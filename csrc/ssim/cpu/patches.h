@@ -63,7 +63,7 @@ void spread_patches(const SsimArguments<scalar_t>& a, const scalar_t* windows, s
 template <typename scalar_t>
 void patch_grads(const SsimArguments<scalar_t>& a, const scalar_t* constant, const scalar_t* own, const scalar_t* other,
                  const scalar_t* image, const scalar_t* partner, scalar_t* grad) { // the rows that begin there
-  for_each_block<scalar_t>(a.width, [&](auto zero, int first) {
+  for_each_block<scalar_t, RegisterOf<scalar_t>>(a.width, [&](auto zero, int first) {
     using Lanes = decltype(zero);
     const Lanes c = load<Lanes>(constant + first), x = load<Lanes>(own + first), y = load<Lanes>(other + first);
     for (int k = 0; k < a.window; ++k) {

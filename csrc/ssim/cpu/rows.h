@@ -1,5 +1,6 @@
 #pragma once
 // What the CPU kernels of ssim share: registers, and the steps that do not depend on whether windows overlap.
+#include "common/blocks.h"
 #include "ssim/ssim.h"
 #include "ssim/ssim_math.h"
 
@@ -17,23 +18,8 @@ struct Register {
   typedef scalar_t type __attribute__((vector_size(kBytes)));
 };
 
-// Calls body(lanes, first) until all of [0, size) is done; `lanes` is zero, of the type to work in: a register, the
-// last of which may overlap its neighbour (so body must not add to what it finds), or one number in rows shorter than
-// that.
-template <typename scalar_t, typename Body>
-HOST_DEVICE void for_each_block(int size, const Body& body) {
-  using Lanes = typename Register<scalar_t>::type;
-  constexpr int kLanes = sizeof(Lanes) / sizeof(scalar_t);
-  if (size < kLanes) {
-    for (int first = 0; first < size; ++first) {
-      body(scalar_t(0), first);
-    }
-    return;
-  }
-  for (int first = 0; first < size; first += kLanes) {
-    body(Lanes{}, first + kLanes <= size ? first : size - kLanes);
-  }
-}
+template <typename scalar_t>
+using RegisterOf = typename Register<scalar_t>::type;
 
 template <typename Lanes, typename scalar_t>
 HOST_DEVICE Lanes load(const scalar_t* from) {
@@ -53,7 +39,7 @@ void column_moments(const SsimArguments<scalar_t>& a, const scalar_t* image0, co
                     scalar_t* columns) { // [kMoments, width]
   const int window = kWindow == 0 ? a.window : kWindow;
   const int64_t width = a.width;
-  for_each_block<scalar_t>(a.width, [&](auto zero, int first) {
+  for_each_block<scalar_t, RegisterOf<scalar_t>>(a.width, [&](auto zero, int first) {
     using Lanes = decltype(zero);
     // All is taken relative to the pixel in the middle of the column.
     const scalar_t *start0 = image0 + first, *start1 = image1 + first;
