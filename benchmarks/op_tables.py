@@ -28,10 +28,12 @@ def all_methods(result: Result) -> Table:
 def essence(results: Sequence[Result]) -> Table:
     """For each task pyaction and the best of the others."""
     header = ["op", "task", "pyaction, ms", "share of copying", "best other", "its ms", "× sooner", "× less memory"]
-    table = Table("The other ops, 2 threads: pyaction and the best of what else was tried", header, [], 2)
+    table = Table("pyaction and the best of what else was tried", header, [], 2)
     for result in results:
         for case in result["cases"]:
             ours, *others = case["methods"]
+            if not others:
+                continue
             best = min(others, key=_median)
             memory = number(best["peak_bytes"] / ours["peak_bytes"]) if "peak_bytes" in ours else NONE
             cells = [number(1e3 * _median(ours)), _share(result, case, _median(ours)), best["method"]]

@@ -46,9 +46,9 @@ def main() -> None:
     results = [json.loads(path.read_text()) for path in arguments.results]
     text = arguments.readme.read_text()
     for result in results:
-        if result["benchmark"] == "tvl1":
+        if "pairs" in result:  # of bench_tvl1.py
             text = replaced(text, "tvl1 benchmark", tvl1_markdown(result))
-    if ops := [result for result in results if result["benchmark"] != "tvl1"]:
+    if ops := [result for result in results if "cases" in result]:
         text = replaced(text, "ops benchmark", ops_markdown(ops))
     arguments.readme.write_text(text)
 

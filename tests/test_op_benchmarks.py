@@ -14,6 +14,7 @@ from op_benchmark import Case, with_grad
 from op_tables import all_methods
 from peers.similarity import pooled_ssim
 from torch import Tensor
+from verification import Verification, VerificationError
 
 from pyaction.ops import ssim
 
@@ -36,6 +37,32 @@ def test_a_difference_within_the_tolerance_passes(tmp_path: Path, monkeypatch: p
     path = tmp_path / "result.json"
     assert op_benchmark.main("op", lambda device, quick: cases, ["--quick", "--json", str(path)]) == 0
     assert '"peak_bytes"' in path.read_text()
+
+
+def test_a_tolerance_may_hold_for_a_share_of_the_elements() -> None:
+    theirs = {  # differences, of 10 at most: whether 60 % of them are at most 0.2
+        (0.1, 0.1, 5.0, 0.1, 5.0): True,
+        (0.1, 5.0, 5.0, 0.1, 5.0): False,
+        (0.1, 0.3, 5.0, 0.1, 0.1): True,
+        (0.1, 0.1, 0.1, 0.1, float("nan")): False,
+    }
+    for differences, passes in theirs.items():
+        other = giving(*(10 - difference for difference in differences))
+        case = Case("task", {"pyaction": giving(*[10.0] * 5), "other": other}, 0.02, share=0.6)
+        verification = Verification()
+        if passes:
+            op_benchmark._verify(case, verification)
+        else:
+            with pytest.raises(VerificationError):
+                op_benchmark._verify(case, verification)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_is_refused_where_there_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    cases = pytest.fail
+    assert op_benchmark.main("op", cases, ["--device", "cuda"]) == 1
+    assert op_benchmark.main("op", cases, [], devices=("cuda",)) == 1
+    assert capsys.readouterr().out.count("op on cuda needs a CUDA device, and torch sees none.") == 2
 
 
 def test_peak_memory_is_seen() -> None:
