@@ -1,4 +1,4 @@
-"""What must not show in the TV-L1 ops: threads, instruction sets, and how many calls went before."""
+"""What must not show in the TV-L1 ops: threads, instruction sets, CUDA graphs, and how many calls went before."""
 
 import os
 import subprocess
@@ -71,6 +71,29 @@ def test_calls_at_the_same_time_do_not_touch_each_other(threads: int) -> None:
         for _ in range(3):
             for flow, alone in zip(pool.map(solve, clips), expected, strict=True):
                 assert torch.equal(flow, alone)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("setting", [*SETTINGS, "fast"])
+def test_recorded_call_is_the_call(setting: str) -> None:
+    """A CUDA graph, replayed on other frames in the same memory. It would not be recorded if a call waited for it."""
+    params = {**SETTINGS, **TVL1_PRESETS}[setting]
+    clips = [wavy_clip(2, 3, 45, 60, "cuda").roll(shift, dims=-1) for shift in (0, 5, 9)]
+    memory = clips[0].clone()
+
+    def solve(clip: Tensor) -> Tensor:
+        pair = tvl1_flow(clip[:, 0], clip[:, 1], params=params)
+        return torch.stack([pair, *tvl1_flow_clip(clip, params=params).unbind(1)])
+
+    expected = [solve(clip) for clip in clips]
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        flow = solve(memory)
+    for clip, alone in zip(clips[1:], expected[1:], strict=True):
+        memory.copy_(clip)
+        graph.replay()
+        assert torch.equal(flow, alone)
+    assert endpoint_error(expected[1], expected[2]) > 0.01
 
 
 def resident_bytes() -> int:
