@@ -52,7 +52,10 @@ __device__ void store_block_sum(float value, float* scratch, float* result) {
 }
 
 struct IterateArguments {
-  const float *flow, *dual; // [sequences, 2, H, W] and [sequences, 4, H, W]: (p11, p12) of u1, (p21, p22) of u2
+  // [sequences, 2, H, W] and [sequences, 4, H, W]: (p11, p12) of u1, (p21, p22) of u2. Duals in half precision would
+  // move the mean end-point error by less than 0.001 px (Middlebury), but save a quarter of the bytes of a kernel that
+  // waits for instructions, and end its equality with the CPU's.
+  const float *flow, *dual;
   float *new_flow, *new_dual;
   const float4* term; // [sequences, H, W], see data_term.cuh
   Level level;
