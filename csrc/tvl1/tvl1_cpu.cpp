@@ -34,6 +34,7 @@ class Solver {
   }
 
   void solve() {
+    const bool keeps = !step_.last && !params_.as_opencv;
     start_flow();
     for (int level = levels_.count - 1; level >= 0; --level) {
       if (level < levels_.count - 1) {
@@ -47,12 +48,11 @@ class Solver {
         }
         solve_level<false>(level);
       }
-      if (!step_.last && !params_.as_opencv) {
-        unpack_flow(level, kept_at(level));
+      if (keeps || level == 0) {
+        unpack_flow(level, keeps ? kept_at(level) : flow_at(level));
       }
     }
-    const Flow flow = flow_at(0);
-    unpack_flow(0, flow);
+    const Flow flow = keeps ? kept_at(0) : flow_at(0);
     const int64_t pixels = static_cast<int64_t>(step_.width) * step_.height;
     share_rows(team_, step_.height, [&](int begin, int end) {
       store_rows(flow.u1, step_.flow, begin, end);

@@ -284,8 +284,9 @@ class Solver {
       a.changes = measure ? b_.changes : nullptr;
       const dim3 grid(blocks_for(width, kTileWidth - 2 * a.iterations),
                       blocks_for(height, kTileHeight - 2 * a.iterations), static_cast<unsigned>(sequences_));
-      launch(params_.as_opencv ? iterate_kernel<true> : iterate_kernel<false>, grid,
-             dim3(kTileWidth, kTileHeight / kRowsPerThread), stream_, a);
+      const auto kernel = params_.as_opencv ? (measure ? iterate_kernel<true, true> : iterate_kernel<true, false>)
+                                            : (measure ? iterate_kernel<false, true> : iterate_kernel<false, false>);
+      launch(kernel, grid, dim3(kTileWidth, kThreadRows), stream_, a);
       b_.flow.flip();
       b_.dual.flip();
       if (measure) {

@@ -101,7 +101,7 @@ inline Tensor new_flow(const Tvl1Batch& batch, const std::vector<int64_t>& shape
 }
 
 // The four entries. Device::run(batch, params, state) fills batch.flow; state, [sequences * state_size], is null where
-// nothing lasts beyond the call. It is not called for an empty batch.
+// nothing lasts beyond the call. It is not called where there is nothing to do.
 template <typename Device>
 struct Tvl1Entries {
   static Tensor flow(const Tensor& frame0, const Tensor& frame1, const std::optional<Tensor>& initial_flow,
@@ -149,7 +149,8 @@ struct Tvl1Entries {
 
  private:
   static Tensor run(const Tvl1Batch& batch, const Tvl1Params& params, const Tensor* state) {
-    if (batch.sequences > 0 && batch.height > 0 && batch.width > 0 && batch.frames() > 0) {
+    const bool unread = batch.last && batch.frames() == 1; // there is no pair, and none follows
+    if (batch.sequences > 0 && batch.height > 0 && batch.width > 0 && !unread) {
       Device::run(batch, params, state);
     }
     return batch.flow;

@@ -136,6 +136,10 @@ def tvl1_flow(
     sequence of launches on the current stream, without synchronisation. On the CPU the memory of a call, up to a
     gigabyte, is kept for the next one. Not differentiable.
 
+    The hundreds of launches of a small batch take the CPU longer than the GPU. ``torch.cuda.graph`` can record a call,
+    of `tvl1_flow_clip` too (after one call without it, which loads the kernels), to be replayed on whatever frames are
+    then in the same memory. ``TVL1Stream.push``, which counts frames in Python, cannot be recorded.
+
     Args:
         frame0: ``(N, C, H, W)``, C = 1 (grey) or 3 (RGB, turned grey by ITU-R BT.601), uint8 in 0..255, or
             float32 or float64 in [0, 1].

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from reference.tvl1 import moving_texture
+from reference.tvl1 import PARAMS, moving_texture
 from reference.tvl1 import tvl1_flow as reference_tvl1_flow
 from torch import Tensor
 
@@ -14,20 +14,6 @@ from pyaction._native import simd_level
 from pyaction.flow import endpoint_error
 from pyaction.ops import TVL1_PRESETS, TVL1Params, tvl1_flow
 
-# No field has its default, 0 or 1.
-PARAMS = TVL1Params(
-    tau=0.2,
-    attachment=0.08,
-    theta=0.4,
-    scales=3,
-    scale_step=0.7,
-    warps=3,
-    outer_iterations=4,
-    inner_iterations=11,
-    epsilon=0.02,
-    median_size=3,
-    as_opencv=False,
-)
 EXACT = replace(PARAMS, as_opencv=True)
 SETTINGS = {"different": PARAMS, "no stop": replace(PARAMS, epsilon=0.0), "exact": EXACT, **TVL1_PRESETS}
 # One pixel, one row, one column, no second level, one vector wide, odd, more than two chunks of samples wide.

@@ -6,7 +6,7 @@ from dataclasses import astuple, replace
 
 import pytest
 import torch
-from reference.tvl1 import moving_clip, texture
+from reference.tvl1 import PARAMS, moving_clip, texture, wavy_clip
 from reference.tvl1 import tvl1_flow_clip as reference_tvl1_flow_clip
 from torch import Tensor
 
@@ -14,33 +14,11 @@ from pyaction._native import simd_level
 from pyaction.flow import endpoint_error
 from pyaction.ops import TVL1_PRESETS, TVL1Params, TVL1Stream, tvl1_flow, tvl1_flow_clip
 
-# No field has its default, 0 or 1.
-PARAMS = TVL1Params(
-    tau=0.2,
-    attachment=0.08,
-    theta=0.4,
-    scales=3,
-    scale_step=0.7,
-    warps=3,
-    outer_iterations=4,
-    inner_iterations=11,
-    epsilon=0.02,
-    median_size=3,
-    as_opencv=False,
-)
 SETTINGS = {"different": PARAMS, "exact": replace(PARAMS, as_opencv=True), **TVL1_PRESETS}
 # One pixel, one row, one column, smaller than the window of comparison, no second level, odd, many vectors wide.
 SHAPES = [(1, 1), (1, 9), (7, 1), (2, 3), (15, 15), (33, 17), (37, 130)]
 # As in test_tvl1.py.
 SHORT_RUN, LONG_RUN, SAME_ROUNDING = 3e-4, 0.03, 1e-5
-
-
-def sample(n: int, frames: int, height: int, width: int, device: str) -> Tensor:
-    """Clips that move by about a pixel per frame, another way in each."""
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    clip = torch.arange(n).view(n, 1, 1)
-    components = torch.broadcast_tensors(0.5 + 0.6 * torch.sin(y / 25 + clip), 0.7 * torch.cos(x / 20 + 2 * clip))
-    return moving_clip(torch.stack(components, dim=1), frames).to(device)
 
 
 def pair_by_pair(clip: Tensor, params: TVL1Params) -> Tensor:
@@ -89,7 +67,7 @@ def test_known_value(device: str) -> None:
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_matches_reference(setting: str, shape: tuple[int, int], device: str) -> None:
     params = SETTINGS[setting]
-    clip = sample(1 if setting == "opencv" else 2, 4, *shape, device)
+    clip = wavy_clip(1 if setting == "opencv" else 2, 4, *shape, device)
     flow, expected = tvl1_flow_clip(clip, params=params), reference_tvl1_flow_clip(clip, params)
     if device == "cpu" and simd_level() != "baseline":
         assert torch.equal(flow, expected) or not params.as_opencv
@@ -102,7 +80,7 @@ def test_matches_reference(setting: str, shape: tuple[int, int], device: str) ->
 @pytest.mark.parametrize("setting", ["exact", "opencv"])
 def test_as_opencv_is_pair_by_pair(setting: str, device: str) -> None:
     """OpenCV knows no sequences."""
-    clip = sample(2, 4, 33, 41, device)
+    clip = wavy_clip(2, 4, 33, 41, device)
     flow = tvl1_flow_clip(clip, params=SETTINGS[setting])
     assert torch.equal(flow, pair_by_pair(clip, SETTINGS[setting]))
     assert endpoint_error(flow[:, 0], flow[:, 1]) > 0.01
@@ -111,7 +89,7 @@ def test_as_opencv_is_pair_by_pair(setting: str, device: str) -> None:
 @pytest.mark.parametrize("setting", ["different", "exact", "video", "accurate"])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
 def test_stream_equals_clip(dtype: torch.dtype, setting: str, device: str) -> None:
-    clip = torch.cat([sample(2, 5, 37, 53, device), torch.rand(2, 5, 2, 37, 53, device=device)], dim=2)
+    clip = torch.cat([wavy_clip(2, 5, 37, 53, device), torch.rand(2, 5, 2, 37, 53, device=device)], dim=2)
     clip = (255 * clip).byte() if dtype == torch.uint8 else clip.to(dtype)
     flow = stream_through(clip, SETTINGS[setting])
     assert flow.dtype == torch.float32
@@ -120,13 +98,13 @@ def test_stream_equals_clip(dtype: torch.dtype, setting: str, device: str) -> No
 
 def test_stream_keeps_nothing_of_the_frames_tensors(device: str) -> None:
     """A decoder may write each frame into the same memory; flows stay what they were."""
-    clip, buffer, stream = sample(1, 5, 24, 33, device), torch.empty(1, 1, 24, 33, device=device), TVL1Stream(PARAMS)
+    clip, buffer, stream = wavy_clip(1, 5, 24, 33, device), torch.empty(1, 1, 24, 33, device=device), TVL1Stream(PARAMS)
     flows = [stream.push(buffer.copy_(frame)) for frame in clip.unbind(1)]
     assert torch.equal(torch.stack(flows[1:], dim=1), tvl1_flow_clip(clip, params=PARAMS))  # type: ignore[arg-type]
 
 
 def test_reset_begins_another_sequence_of_another_size(device: str) -> None:
-    before, after = sample(2, 3, 33, 41, device), sample(1, 4, 20, 27, device).double()
+    before, after = wavy_clip(2, 3, 33, 41, device), wavy_clip(1, 4, 20, 27, device).double()
     stream = TVL1Stream("fast")
     for frame in before.unbind(1):
         stream.push(frame)
@@ -139,7 +117,7 @@ def test_reset_begins_another_sequence_of_another_size(device: str) -> None:
 
 @pytest.mark.parametrize("preset", [None, "video"])
 def test_default_is_the_video_preset(preset: str | None, device: str) -> None:
-    clip = sample(1, 4, 33, 41, device)
+    clip = wavy_clip(1, 4, 33, 41, device)
     expected = tvl1_flow_clip(clip, params=TVL1_PRESETS["video"])
     options = {"params": preset} if preset else {}
     assert torch.equal(tvl1_flow_clip(clip, **options), expected)
@@ -149,7 +127,7 @@ def test_default_is_the_video_preset(preset: str | None, device: str) -> None:
 
 
 def test_clips_do_not_touch_each_other(device: str) -> None:
-    clip = sample(3, 4, 33, 70, device)
+    clip = wavy_clip(3, 4, 33, 70, device)
     flow = tvl1_flow_clip(clip, params=PARAMS)
     one_by_one = [tvl1_flow_clip(clip[i : i + 1], params=PARAMS) for i in range(3)]
     assert torch.equal(flow, torch.cat(one_by_one))
@@ -158,7 +136,7 @@ def test_clips_do_not_touch_each_other(device: str) -> None:
 
 def test_first_pair_and_what_comes_later_do_not_matter(device: str) -> None:
     """A clip begins with a pair as tvl1_flow sees it, and the flow of a pair does not know the frames behind it."""
-    clip = sample(2, 5, 33, 41, device)
+    clip = wavy_clip(2, 5, 33, 41, device)
     flow = tvl1_flow_clip(clip, params=PARAMS)
     assert torch.equal(flow[:, 0], tvl1_flow(clip[:, 0], clip[:, 1], params=PARAMS))
     assert torch.equal(flow[:, :2], tvl1_flow_clip(clip[:, :3], params=PARAMS))
@@ -210,7 +188,7 @@ def test_scene_cut_leaves_no_trace(preset: str, device: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
 def test_view_input(dtype: torch.dtype, device: str) -> None:
     """Any strides and storage offset; nothing outside the view is read, and nothing is written to it."""
-    clip = sample(2, 4, 20, 27, device)
+    clip = wavy_clip(2, 4, 20, 27, device)
     clip = torch.cat([clip, 1 - clip, clip / 2], dim=2)
     clip = (255 * clip).byte() if dtype == torch.uint8 else clip.to(dtype)
     sentinel = math.nan if clip.is_floating_point() else 255
@@ -238,7 +216,7 @@ def test_empty_batch(shape: tuple[int, ...], device: str) -> None:
 
 
 def test_gradient_is_refused(device: str) -> None:
-    clip = sample(1, 3, 5, 7, device).requires_grad_()
+    clip = wavy_clip(1, 3, 5, 7, device).requires_grad_()
     flow = tvl1_flow_clip(clip)
     with pytest.raises(RuntimeError, match=r"tvl1_flow_clip is not differentiable: detach the frames"):
         flow.sum().backward()
@@ -255,7 +233,7 @@ OPS: dict[str, Callable[[Tensor, list[float]], tuple]] = {
 @pytest.mark.parametrize("setting", ["different", "exact"])
 def test_opcheck(setting: str, op: str, device: str) -> None:
     values = [float(value) for value in astuple(SETTINGS[setting])]
-    arguments = OPS[op](sample(2, 3, 17, 23, device), values)
+    arguments = OPS[op](wavy_clip(2, 3, 17, 23, device), values)
     # A new state is not initialised where nothing is known yet, so that two of them differ.
     traced = ("test_aot_dispatch_dynamic",) if op != "tvl1_begin" else ()
     checks = ("test_schema", "test_autograd_registration", "test_faketensor", *traced)
@@ -268,5 +246,5 @@ def test_compile(device: str) -> None:
 
     compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
     for shape in [(2, 3, 17, 23), (1, 4, 20, 33)]:
-        clip = sample(*shape, device)
+        clip = wavy_clip(*shape, device)
         assert torch.equal(compiled(clip), step(clip))

@@ -1,4 +1,4 @@
-"""What must not show in the TV-L1 ops: threads, instruction sets, and how many calls went before."""
+"""What must not show in the TV-L1 ops: threads, instruction sets, CUDA graphs, and how many calls went before."""
 
 import os
 import subprocess
@@ -11,27 +11,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from reference.tvl1 import moving_clip
+from reference.tvl1 import PARAMS as REFERENCE_PARAMS
+from reference.tvl1 import wavy_clip
 from torch import Tensor
 
 from pyaction._native import simd_level
 from pyaction.flow import endpoint_error
-from pyaction.ops import TVL1_PRESETS, TVL1Params, TVL1Stream, tvl1_flow, tvl1_flow_clip
+from pyaction.ops import TVL1_PRESETS, TVL1Stream, tvl1_flow, tvl1_flow_clip
 
-# No field has its default, 0 or 1. More inner iterations than one sweep over the image takes (csrc/tvl1/cpu/iterate.h).
-PARAMS = TVL1Params(
-    tau=0.2,
-    attachment=0.08,
-    theta=0.4,
-    scales=3,
-    scale_step=0.7,
-    warps=2,
-    outer_iterations=3,
-    inner_iterations=19,
-    epsilon=0.02,
-    median_size=3,
-    as_opencv=False,
-)
+# More inner iterations than one sweep over the image takes (csrc/tvl1/cpu/iterate.h).
+PARAMS = replace(REFERENCE_PARAMS, warps=2, outer_iterations=3, inner_iterations=19)
 SETTINGS = {
     "own": replace(PARAMS, epsilon=0.0),
     "own, stops": PARAMS,
@@ -40,13 +29,6 @@ SETTINGS = {
 }
 # Mean end-point error between two roundings of one algorithm, in pixels; see test_tvl1.py.
 SHORT_RUN, LONG_RUN = 3e-4, 0.03
-
-
-def sample(n: int, frames: int, height: int, width: int) -> Tensor:
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    clip = torch.arange(n).view(n, 1, 1)
-    components = torch.broadcast_tensors(0.5 + 0.6 * torch.sin(y / 25 + clip), 0.7 * torch.cos(x / 20 + 2 * clip))
-    return moving_clip(torch.stack(components, dim=1), frames)
 
 
 @contextmanager
@@ -63,7 +45,7 @@ def torch_threads(count: int) -> Iterator[None]:
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_number_of_threads_does_not_show(setting: str, n: int) -> None:
     """203 rows are up to five bands; three clips on five threads are teams of one, where three on two wait."""
-    clip = sample(n, 3, 203, 45)
+    clip = wavy_clip(n, 3, 203, 45)
     flows = []
     for threads in (1, 2, 3, 5):
         with torch_threads(threads):
@@ -76,7 +58,7 @@ def test_number_of_threads_does_not_show(setting: str, n: int) -> None:
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_calls_at_the_same_time_do_not_touch_each_other(threads: int) -> None:
     """Python threads each with frames of their own, of another size."""
-    clips = [sample(2, 3, 97 + 16 * i, 40 + 3 * i) for i in range(4)]
+    clips = [wavy_clip(2, 3, 97 + 16 * i, 40 + 3 * i) for i in range(4)]
 
     def solve(clip: Tensor) -> Tensor:
         stream = TVL1Stream(PARAMS)
@@ -91,6 +73,29 @@ def test_calls_at_the_same_time_do_not_touch_each_other(threads: int) -> None:
                 assert torch.equal(flow, alone)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("setting", [*SETTINGS, "fast"])
+def test_recorded_call_is_the_call(setting: str) -> None:
+    """A CUDA graph, replayed on other frames in the same memory. It would not be recorded if a call waited for it."""
+    params = {**SETTINGS, **TVL1_PRESETS}[setting]
+    clips = [wavy_clip(2, 3, 45, 60, "cuda").roll(shift, dims=-1) for shift in (0, 5, 9)]
+    memory = clips[0].clone()
+
+    def solve(clip: Tensor) -> Tensor:
+        pair = tvl1_flow(clip[:, 0], clip[:, 1], params=params)
+        return torch.stack([pair, *tvl1_flow_clip(clip, params=params).unbind(1)])
+
+    expected = [solve(clip) for clip in clips]
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        flow = solve(memory)
+    for clip, alone in zip(clips[1:], expected[1:], strict=True):
+        memory.copy_(clip)
+        graph.replay()
+        assert torch.equal(flow, alone)
+    assert endpoint_error(expected[1], expected[2]) > 0.01
+
+
 def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
@@ -99,7 +104,7 @@ def resident_bytes() -> int:
 @pytest.mark.parametrize("as_opencv", [False, True])
 def test_memory_does_not_grow(as_opencv: bool) -> None:
     """A thousand times the flow of two pairs alone is 10 MB. (One thread: with several, small images are slow.)"""
-    frames, params = sample(2, 2, 20, 31), replace(TVL1_PRESETS["fast"], as_opencv=as_opencv)
+    frames, params = wavy_clip(2, 2, 20, 31), replace(TVL1_PRESETS["fast"], as_opencv=as_opencv)
     stream = TVL1Stream(params)
     calls: list[Callable[[], object]] = [
         lambda: tvl1_flow(frames[:, 0], frames[:, 1], params=params),
@@ -136,7 +141,7 @@ torch.save({"level": simd_level(), "flows": flows}, "flows.pt")
 
 @pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
 def test_instruction_sets_agree(level: str, tmp_path: Path) -> None:
-    clip, settings = sample(2, 3, 37, 130), {**SETTINGS, **TVL1_PRESETS}
+    clip, settings = wavy_clip(2, 3, 37, 130), {**SETTINGS, **TVL1_PRESETS}
     torch.save(clip, tmp_path / "clip.pt")
     torch.save({name: vars(params) for name, params in settings.items()}, tmp_path / "settings.pt")
     process = run_with_simd(level, SOLVE_EACH, tmp_path)

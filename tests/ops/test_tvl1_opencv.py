@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from reference.tvl1 import Params, moving_texture
+from reference.tvl1 import moving_texture
 from reference.tvl1 import tvl1_flow as reference_tvl1_flow
 from reference.tvl1_opencv import resize, sample
 from torch import Tensor
@@ -62,7 +62,7 @@ def opencv_rounds_as_expected() -> bool:
     )
 
 
-def opencv_flow(frame0: Tensor, frame1: Tensor, params: Params, initial_flow: Tensor | None = None) -> Tensor:
+def opencv_flow(frame0: Tensor, frame1: Tensor, params: TVL1Params, initial_flow: Tensor | None = None) -> Tensor:
     """(1, 2, H, W) of grey frames (1, 1, H, W). A new object each time: OpenCV keeps the levels of a small image."""
     solver = cv2.optflow.DualTVL1OpticalFlow_create(
         tau=params.tau,

@@ -5,37 +5,36 @@ those of tvl1_opencv.py or of tvl1_own.py.
 """
 
 import math
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyaction.ops import TVL1Params
 from reference import tvl1_opencv, tvl1_own
 from reference.tvl1_opencv import F, Image, median_filter, resize
 
 Planes = tuple[Image, ...]  # the flow u1, u2; or its dual variables p11, p12 of u1 and p21, p22 of u2
 MIN_LEVEL_SIZE = 16
 
+# No field has its default, 0 or 1.
+PARAMS = TVL1Params(
+    tau=0.2,
+    attachment=0.08,
+    theta=0.4,
+    scales=3,
+    scale_step=0.7,
+    warps=3,
+    outer_iterations=4,
+    inner_iterations=11,
+    epsilon=0.02,
+    median_size=3,
+    as_opencv=False,
+)
 
-class Params(Protocol):
-    """The fields of pyaction.ops.TVL1Params."""
 
-    tau: float
-    attachment: float
-    theta: float
-    scales: int
-    scale_step: float
-    warps: int
-    outer_iterations: int
-    inner_iterations: int
-    epsilon: float
-    median_size: int
-    as_opencv: bool
-
-
-def tvl1_flow(frame0: Tensor, frame1: Tensor, params: Params, initial_flow: Tensor | None = None) -> Tensor:
+def tvl1_flow(frame0: Tensor, frame1: Tensor, params: TVL1Params, initial_flow: Tensor | None = None) -> Tensor:
     """As pyaction.ops.tvl1_flow, one pair after the other."""
     n, _, h, w = frame0.shape
     flow = np.empty((n, 2, h, w), np.float32)
@@ -46,7 +45,7 @@ def tvl1_flow(frame0: Tensor, frame1: Tensor, params: Params, initial_flow: Tens
     return torch.from_numpy(flow).to(frame0.device)
 
 
-def tvl1_flow_clip(clip: Tensor, params: Params) -> Tensor:
+def tvl1_flow_clip(clip: Tensor, params: TVL1Params) -> Tensor:
     """As pyaction.ops.tvl1_flow_clip: each pair begins with what the pair before has found at every level."""
     n, t, _, h, w = clip.shape
     flow = np.empty((n, t - 1, 2, h, w), np.float32)
@@ -67,7 +66,7 @@ def grey_levels(frame: Tensor) -> Image:
     return np.ascontiguousarray(F(255) * grey if frame.is_floating_point() else grey)
 
 
-def make_pyramid(frame: Image, params: Params) -> list[Image]:
+def make_pyramid(frame: Image, params: TVL1Params) -> list[Image]:
     """Finest level first. It ends before a level with a side shorter than 16 pixels."""
     pyramid = [frame]
     while len(pyramid) < params.scales:
@@ -78,14 +77,14 @@ def make_pyramid(frame: Image, params: Params) -> list[Image]:
     return pyramid
 
 
-def size_ratio(source: tuple[int, ...], target: tuple[int, ...], params: Params) -> tuple[float, float]:
+def size_ratio(source: tuple[int, ...], target: tuple[int, ...], params: TVL1Params) -> tuple[float, float]:
     """Source pixels per target pixel along y and x. OpenCV takes the nominal step where it shrinks."""
     if params.as_opencv and target < source:
         return 1 / params.scale_step, 1 / params.scale_step
     return source[0] / target[0], source[1] / target[1]
 
 
-def carry_flow(u: Planes, target: tuple[int, ...], params: Params) -> Planes:
+def carry_flow(u: Planes, target: tuple[int, ...], params: TVL1Params) -> Planes:
     """To a level of another size. A pixel of a coarser level is wider: the vectors become shorter."""
     source = u[0].shape
     y_ratio, x_ratio = size_ratio(source, target, params)
@@ -102,7 +101,7 @@ def multiply(factor: float, u: Image) -> Image:
     return (factor * u.astype(np.float64)).astype(np.float32)
 
 
-def carry_duals(p: Planes, target: tuple[int, ...], params: Params) -> Planes:
+def carry_duals(p: Planes, target: tuple[int, ...], params: TVL1Params) -> Planes:
     """To a finer level. Where the forward gradient ends, at the right or lower edge, its dual variable stays zero."""
     p11, p12, p21, p22 = (resize(dual, *target, *size_ratio(dual.shape, target, params)) for dual in p)
     assert not (p11[:, -1].any() or p21[:, -1].any() or p12[-1].any() or p22[-1].any())
@@ -116,7 +115,7 @@ def no_duals(size: tuple[int, ...]) -> Planes:
 def solve(
     pyramid0: list[Image],
     pyramid1: list[Image],
-    params: Params,
+    params: TVL1Params,
     *,
     initial_flow: Planes | None = None,
     kept: list[Planes] | None = None,
@@ -139,7 +138,7 @@ def solve(
     return found
 
 
-def solve_level(frame0: Image, frame1: Image, u: Planes, p: Planes, params: Params) -> tuple[Planes, Planes]:
+def solve_level(frame0: Image, frame1: Image, u: Planes, p: Planes, params: TVL1Params) -> tuple[Planes, Planes]:
     """Warps and iterations on one level, from the flow and the dual variables that the coarser level has found."""
     steps = tvl1_opencv if params.as_opencv else tvl1_own
     u1, u2 = u
@@ -188,3 +187,11 @@ def moving_texture(flow: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Frames (N, 1, H, W), float32 in [0, 1], of which `flow` (N, 2, H, W) is the flow, also between the pixels."""
     clip = moving_clip(flow, 2, seed)
     return clip[:, 0].clone(), clip[:, 1].clone()
+
+
+def wavy_clip(n: int, frames: int, height: int, width: int, device: str = "cpu") -> Tensor:
+    """Clips (N, T, 1, H, W) that move by about a pixel per frame, another way in each."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    clip = torch.arange(n).view(n, 1, 1)
+    components = torch.broadcast_tensors(0.5 + 0.6 * torch.sin(y / 25 + clip), 0.7 * torch.cos(x / 20 + 2 * clip))
+    return moving_clip(torch.stack(components, dim=1), frames).to(device)

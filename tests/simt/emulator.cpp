@@ -11,8 +11,10 @@
 #include <mutex>
 #include <numeric>
 #include <random>
+#include <set>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -57,6 +59,7 @@ int barrier_count; // of true predicates
 Order order = Order::kAscending;
 std::mt19937_64 random_numbers;
 std::string error, taken_error;
+std::set<std::string_view> entered; // the kernels since the order was chosen
 
 // Who runs next: a thread goes on to the next thread itself, which takes half as many switches as by way of the
 // scheduler.
@@ -266,6 +269,10 @@ void run(const dim3& grid, const dim3& block, size_t shared_bytes, const std::fu
   }
 }
 
+void enter(const char* kernel) {
+  entered.insert(kernel);
+}
+
 bool take_error() {
   taken_error = std::exchange(error, std::string());
   return !taken_error.empty();
@@ -303,6 +310,18 @@ extern "C" __attribute__((visibility("default"))) void simt_set_order(int order,
   const std::lock_guard<std::mutex> lock(simt::one_launch_at_a_time);
   simt::order = static_cast<simt::Order>(order);
   simt::random_numbers.seed(seed);
+  simt::entered.clear();
+}
+
+// The names of the kernels that have run since then, separated by spaces.
+extern "C" __attribute__((visibility("default"))) const char* simt_kernels() {
+  static std::string names;
+  const std::lock_guard<std::mutex> lock(simt::one_launch_at_a_time);
+  names.clear();
+  for (const std::string_view name : simt::entered) {
+    names.append(name) += ' ';
+  }
+  return names.c_str();
 }
 
 // What the kernels' host code asks of torch about CUDA. These definitions come before torch's own, because the library

@@ -1,7 +1,7 @@
 """Compiles the CUDA kernels for the CPU and puts them in the place of the CPU kernels.
 
-The sources are the ones that nvcc gets. CUDA's header is that of `include/`, and a launch, `<<<...>>>`, which is no
-C++, is spelled as a call. How they run: `emulator.cpp`.
+The sources are the ones that nvcc gets. CUDA's header is that of `include/`, a launch, `<<<...>>>`, which is no C++, is
+spelled as a call, and a kernel begins by telling its name. How they run: `emulator.cpp`.
 """
 
 import ctypes
@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / "csrc"
 ORDERS = ("ascending", "descending", "random")  # of the threads' turns, in the numbers of simt_set_order
 _LAUNCH = re.compile(r"(\w+)<<<(.+?)>>>\(")
+_KERNEL = re.compile(r"__global__[^{;]*\b(\w+)\([^()]*\) \{")
 
 
 def build(sources: list[Path], sanitize: str = "") -> Path:
@@ -34,27 +35,31 @@ def build(sources: list[Path], sanitize: str = "") -> Path:
     compiler = os.environ.get("CXX") or "c++"
     flags = _flags(sanitize)
     headers = [path for path in sorted(CSRC.rglob("*")) if path.suffix in (".h", ".cuh")]
-    contents = [path.read_bytes() for path in (*headers, *sorted(HERE.rglob("*.h")))]
+    contents = [path.read_bytes() for path in (Path(__file__), *headers, *sorted(HERE.rglob("*.h")))]
     common = _digest(compiler, torch.__version__, *flags, *contents)
     spelled = cache / f"include-{common}"
     for header in headers:
-        text, launches = _LAUNCH.subn(r"simt::launch(\1, \2)(", header.read_text())
-        if launches:
-            text = f'#line 1 "{header}"\n{text}'
-            _make(spelled / header.relative_to(CSRC), lambda part, text=text: part.write_text(text))
+        text = _spelled(header)
+        _make(spelled / header.relative_to(CSRC), lambda part, text=text: part.write_text(text))
     torch_folder = Path(torch.__file__).parent
     includes = [*(f"-I{folder}" for folder in (spelled, HERE / "include", CSRC)), f"-isystem{torch_folder / 'include'}"]
 
     def compiled(source: Path) -> Path:
-        target = cache / f"{source.stem}-{_digest(common, source.read_bytes())}.o"
-        command = [compiler, *flags, *includes, "-x", "c++", "-c", source]
-        return _make(target, lambda part: subprocess.run([*command, "-o", part], check=True))
+        text = _spelled(source)
+        target = cache / f"{source.stem}-{_digest(common, text)}.o"
+        command = [compiler, *flags, *includes, f"-I{source.parent}", "-x", "c++", "-c", "-"]
+        return _make(target, lambda part: subprocess.run([*command, "-o", part], input=text, text=True, check=True))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(compiled, [HERE / "emulator.cpp", *sources]))
     target = cache / f"simt-{_digest(*(path.name for path in objects))}.so"
     command = [compiler, *flags, "-shared", "-Wl,-Bsymbolic", *objects, f"-L{torch_folder / 'lib'}", "-ltorch_cpu"]
     return _make(target, lambda part: subprocess.run([*command, "-o", part], check=True))
+
+
+def _spelled(source: Path) -> str:
+    text = _LAUNCH.sub(r"simt::launch(\1, \2)(", source.read_text())
+    return f'#line 1 "{source}"\n' + _KERNEL.sub(r"\g<0> simt::enter(__func__);", text)
 
 
 def _flags(sanitize: str) -> list[str]:
@@ -99,6 +104,19 @@ def product() -> ctypes.CDLL:
     """
     sources = [CSRC / "library.cpp", *sorted(CSRC.glob("*/*_cuda.cu"))]
     return load(build(sources, sanitize=os.environ.get("PYACTION_SIMT_SANITIZE", "")))
+
+
+def kernels_in_sources() -> set[str]:
+    """The names of the product's kernels."""
+    sources = [path for path in CSRC.rglob("*") if path.suffix in (".cu", ".cuh", ".h")]
+    return {name for path in sources for name in _KERNEL.findall(path.read_text())}
+
+
+def kernels_that_ran() -> set[str]:
+    """The names of those that have run since the order was chosen last."""
+    names = product().simt_kernels
+    names.restype = ctypes.c_char_p
+    return set(names().decode().split())
 
 
 @contextmanager

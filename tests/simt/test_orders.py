@@ -5,6 +5,7 @@ What the kernels compute is tested with all else in tests/ops, where "simt" is o
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,11 +25,12 @@ from pyaction.ops import (
     tvl1_flow_clip,
     warp,
 )
-from simt.harness import ORDERS, cuda_kernels_on_cpu
+from simt.harness import ORDERS, cuda_kernels_on_cpu, kernels_in_sources, kernels_that_ran
 
 pytestmark = [pytest.mark.simt, pytest.mark.usefixtures("cuda_kernels")]
 
 TOLERANCE = {torch.float32: {"rtol": 1e-4, "atol": 1e-4}, torch.float64: {"rtol": 1e-11, "atol": 1e-11}}
+RAN: dict[str, set[str]] = {order: set() for order in ORDERS}  # the kernels that `check` has run
 
 
 def check(results: Callable[[], list[Tensor]], tolerance: dict[str, float], any_order: tuple[int, ...] = ()) -> None:
@@ -38,6 +40,7 @@ def check(results: Callable[[], list[Tensor]], tolerance: dict[str, float], any_
     for order in ORDERS:
         with cuda_kernels_on_cpu(order):
             runs.append(results())
+            RAN[order] |= kernels_that_ran()
     for i, expected in enumerate(cpu):
         for run in runs:
             torch.testing.assert_close(run[i], expected, **tolerance)
@@ -155,3 +158,15 @@ def test_tvl1_of_more_sequences_than_fit_into_a_launch() -> None:
         return [tvl1_flow_clip(clip, params=params), pushed(clip, params)]
 
     check(results, {"rtol": 1e-4, "atol": 1e-4})
+
+
+def test_every_kernel_ran_in_every_order(request: pytest.FixtureRequest) -> None:
+    """In the tests above: they must have been chosen."""
+    here = {name for name in globals() if name.startswith("test_")}
+    chosen = {getattr(item, "originalname", "") for item in request.session.items if item.path == Path(__file__)}
+    if here - chosen:
+        pytest.skip(f"not chosen: {sorted(here - chosen)}")
+    kernels = kernels_in_sources()
+    assert kernels
+    for order in ORDERS:
+        assert kernels - RAN[order] == set(), order

@@ -20,7 +20,8 @@ struct Place {
 
 // Runs a kernel to its end. Where it cannot, take_error() says so.
 void run(const dim3& grid, const dim3& block, size_t shared_bytes, const std::function<void()>& kernel);
-bool take_error(); // true once for each error
+void enter(const char* kernel); // called at its beginning, by each thread
+bool take_error();              // true once for each error
 const char* error_text();
 
 // Waits for all threads of the block that have not exited. Returns for how many of them `predicate` is true.
