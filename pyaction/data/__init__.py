@@ -1,0 +1,1 @@
+"""Labelled clips: annotations, directory layouts, sampling, transforms and data sets."""
