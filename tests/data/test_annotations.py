@@ -3,7 +3,7 @@ import string
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyaction.data.annotations import (
@@ -452,6 +452,7 @@ def good_folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", READERS)
+@settings(deadline=None)  # files
 @given(text=TEXTS)
 def test_any_text(good_folder: Path, name: str, text: bytes):
     path = good_folder / name
@@ -478,6 +479,7 @@ PATHS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), m
 )
 
 
+@settings(deadline=None)  # files
 @given(
     clips=st.lists(
         st.tuples(PATHS, st.integers(0, 10**9), st.integers(1, 10**9), st.integers(0, 400)),
@@ -501,6 +503,7 @@ WORDS = st.text(
 )
 
 
+@settings(deadline=None)  # files
 @given(
     names=st.lists(st.lists(WORDS, min_size=1).map(" ".join), min_size=1, unique=True),
     times=st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)).map(sorted),

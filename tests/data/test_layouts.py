@@ -3,7 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyaction.data.layouts import FrameLayout, Pictures
@@ -281,6 +281,7 @@ VIDEOS = NAMES.filter(
 )
 
 
+@settings(deadline=None)  # files
 @given(
     name=st.sampled_from(sorted(LAYOUTS)),
     videos=st.lists(VIDEOS, min_size=1, max_size=3, unique_by=str.casefold),
@@ -313,6 +314,7 @@ NEARLY = st.builds(
 ).filter(bool)  # fmt: skip
 
 
+@settings(deadline=None)  # files
 @given(
     contents=st.dictionaries(
         st.sampled_from(["a", "b", "000042", "u/a", "v/a", "jpegs_256/a", "tvl1_flow/u/a", "tvl1_flow/v/a", ".done/a"])
