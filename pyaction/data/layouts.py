@@ -44,7 +44,7 @@ class Pictures:
     """Path of one picture: `{video}` or `{id:06d}`, then a name with `{index:05d}`, and `{axis}` where two pictures
     make one flow; `{name}` is the last part of `{video}`."""
     start: int
-    """Number in the first picture's name, 0 or 1."""
+    """Number in the first picture's name."""
     axes: tuple[str, ...] = ()
     """What `{axis}` stands for, right before down; empty for frames, and for flow in one picture (red = right, green =
     down)."""
@@ -60,8 +60,8 @@ class Pictures:
             _filled(self.template, "1", "x")
         except (LookupError, ValueError, AttributeError) as error:
             raise ValueError(f"template {self.template!r} holds what cannot be filled in: {error}") from None
-        if self.start not in (0, 1):
-            raise ValueError(f"start must be 0 or 1; got {self.start}")
+        if self.start < 0:
+            raise ValueError(f"start must not be less than 0; got {self.start}")
 
     def path(self, video: str, number: int, axis: str = "") -> Path:
         """Path of the picture of that number, as the file names count."""
@@ -128,7 +128,7 @@ class FrameFolder:
         return self.layout.frames.path(self.video, self.layout.frames.start + index)
 
     def flow_paths(self, index: int) -> tuple[Path, ...]:
-        """Files of the flow from frame `index` on: two, right and down, or one that holds both.
+        """Files of a flow: two, right and down, or one that holds both.
 
         Raises:
             IndexError: There is no such flow.
@@ -150,7 +150,8 @@ class FrameLayout:
     class_folders: bool = False
     """Whether a video's folder lies in that of its class."""
     flow_step: int = 1
-    """Flow i leads from frame i to frame i + flow_step; denseflow's `p` and `m` names."""
+    """Flow i leads from frame i to frame i + flow_step or, below 0, from frame i - flow_step to frame i. Other than 1
+    where denseflow has written `p` or `m` into the names."""
 
     @staticmethod
     def detect(root: str | os.PathLike[str], *, flow_root: str | os.PathLike[str] | None = None) -> FrameLayout:
@@ -215,7 +216,7 @@ def _detect(root: Path, *, packed: bool) -> FrameLayout:
     folders = _folders(root)
     seen: list[str] = []
     found = []
-    if "jpegs_256" in folders and not packed:
+    if "jpegs_256" in folders:
         found += [one for one in _search(root, "jpegs_256/", seen) if not one.is_flow]
     if "tvl1_flow" in folders:
         found += _search(root, "tvl1_flow/{axis}/", seen)
@@ -276,6 +277,8 @@ def _templates(names: list[str], video: str, head: str, has_axis: bool) -> list[
         if not re.fullmatch("[0-9]{6,15}", video) or video != f"{int(video):06d}":
             return []
         folder = "{id:06d}/"
+    # 0 or 1, but where flow leads to an earlier frame denseflow numbers it by the later one.
+    first = -min(_step(head), 0)
     widths: dict[str, int] = {}
     starts: dict[str, int] = {}
     heads = {_filled(head, video, axis): axis for axis in ("xy" if has_axis else "x")}
@@ -289,7 +292,7 @@ def _templates(names: list[str], video: str, head: str, has_axis: bool) -> list[
                 continue
             tail = "{axis}" + tail[1:]
         widths[tail] = min(widths.get(tail, 9), len(match["number"]))
-        starts[tail] = min(starts.get(tail, 1), int(match["number"]))
+        starts[tail] = min(starts.get(tail, first + 1), max(int(match["number"]), first))
     return [(f"{folder}{head}{{index:0{widths[tail]}d}}{tail}", starts[tail]) for tail in sorted(widths)]
 
 

@@ -105,14 +105,17 @@ def test_flow_apart(tmp_path, name, start):
         check(layout, f"{video}.webm", made_frames, made_flows)
 
 
-@pytest.mark.parametrize(("sign", "step"), [("p", 3), ("m", -3)])
-@pytest.mark.parametrize("last", [False, True])
-def test_steps(tmp_path, sign, step, last):
-    frames = fill(tmp_path, "{v}/img_{i:05d}.jpg", "", "a", 9, 0)
-    flows = fill(tmp_path, f"{{v}}/flow_{{a}}_{sign}3_{{i:05d}}.jpg", "xy", "a", 9 if last else 6, 0)
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize(("sign", "step", "first", "count"), [("p", 3, 0, 6), ("p", 3, 0, 9), ("m", -3, 3, 6)])
+def test_steps(tmp_path, sign, step, first, count, start):
+    frames = fill(tmp_path, "{v}/img_{i:05d}.jpg", "", "a", 9, start)
+    flows = fill(tmp_path, f"{{v}}/flow_{{a}}_{sign}3_{{i:05d}}.jpg", "xy", "a", count, start + first)
     layout = FrameLayout.detect(tmp_path)
     assert layout.flow_step == step
     check(layout, "a", frames, flows)
+    flows[0][1].unlink()
+    with pytest.raises(ValueError, match=rf"flow_y_{sign}3_0000{start + first}.jpg is missing"):
+        layout.open("a")
 
 
 def test_real_frames(real_data, tmp_path):
@@ -130,7 +133,9 @@ def test_what_else_lies_there(tmp_path):
     frames = fill(tmp_path, "{v}/img_{i:05d}.jpg", "", "b", 4, 1)
     touch(tmp_path / "b", "done", "n_frames", "cover.jpg", "flow_x.zip", "img_00005.jpg.tmp", ".img_00005.jpg")
     touch(tmp_path, "list.txt", "00001.jpg")
-    check(FrameLayout.detect(tmp_path), "b", frames, [])
+    layout = FrameLayout.detect(tmp_path)
+    assert not layout.class_folders
+    check(layout, "b", frames, [])
 
 
 def test_letters_as_classes(tmp_path):
@@ -263,7 +268,7 @@ def test_layout_written_out(tmp_path):
         ("{video}/{axis}_{index:05d}.jpg", 1, (), r"must hold \{axis\} where there are two; got axes \(\)"),
         ("{video}/{index:05d}.jpg", 1, ("x", "y"), r"must hold \{axis\} where there are two"),
         ("{video}/{other}_{index:05d}.jpg", 1, (), r"holds what cannot be filled in: 'other'"),
-        ("{video}/{index:05d}.jpg", 2, (), r"start must be 0 or 1; got 2"),
+        ("{video}/{index:05d}.jpg", -1, (), r"start must not be less than 0; got -1"),
     ],
 )
 def test_pictures_rejects(template, start, axes, message):
