@@ -1,0 +1,350 @@
+"""Folders of extracted frames and flow: how their files are named, and which file is which frame.
+
+The layouts of the tools in use, found from the folders themselves. `{video}` is a video's folder, `{name}` its last
+part, `{id:06d}` that as a number; `%05d` stands for a number of any width, .jpg for .jpeg and .png too:
+
+| tool | frames | flow |
+|---|---|---|
+| dense_flow, TSN, denseflow, pyaction flow | {video}/img_%05d.jpg | {video}/flow_x_%05d.jpg, flow_y_%05d.jpg |
+| denseflow with a step of n or -n | {video}/img_%05d.jpg | {video}/flow_x_p{n}_%05d.jpg or flow_x_m{n}_%05d.jpg, y |
+| mmaction2 | {video}/img_%05d.jpg | {video}/x_%05d.jpg, y_%05d.jpg |
+| Hidden Two-Stream, 3D-ResNets-PyTorch | {video}/image_%04d.jpg | {video}/flow_x_%04d.jpg, y |
+| twostreamfusion | jpegs_256/{video}/frame%06d.jpg | tvl1_flow/u/{video}/frame%06d.jpg, v |
+| MARS | {video}/%05d.jpg | {video}/TVL1jpg_x_%05d.jpg, y |
+| pytorch-i3d | {video}/{name}-%06d.jpg | {video}/{name}-%06dx.jpg, y |
+| TRN and TSM, Something-Something V2 | {video}/%06d.jpg | {video}/%06d.jpg in another root, x and y in one picture |
+| TSM, Something-Something V1 | {video}/%05d.jpg | {id:06d}/{id:06d}-x_%05d.jpg, y |
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+_NUMBERED = re.compile(r"(?P<head>.*?)(?P<number>[0-9]+)(?P<tail>[xy]?\.(?:jpg|jpeg|png))", re.DOTALL | re.IGNORECASE)
+_INDEX = re.compile(r"\{index:0([1-9])d\}")
+_STEP = re.compile(r"flow_\{axis\}_([pm])([1-9][0-9]{0,3})_")
+_FRAME_HEADS = ("img_", "image_", "frame", "", "{name}-")
+_FLOW_HEADS = ("flow_{axis}_", "{axis}_", "TVL1jpg_{axis}_", "{id:06d}-{axis}_")
+_VIDEO_SUFFIXES = {".avi", ".mp4", ".webm", ".mkv", ".mov", ".mpg", ".mpeg", ".wmv", ".flv", ".m4v"}
+_SAMPLES = 100  # folders that are looked into before detection gives up
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """How the pictures of one kind are named."""
+
+    root: Path
+    """Folder that the template is relative to."""
+    template: str
+    """Path of one picture: `{video}` or `{id:06d}`, then a name with `{index:05d}`, and `{axis}` where two pictures
+    make one flow; `{name}` is the last part of `{video}`."""
+    start: int
+    """Number in the first picture's name."""
+    axes: tuple[str, ...] = ()
+    """What `{axis}` stands for, right before down; empty for frames, and for flow in one picture (red = right, green =
+    down)."""
+
+    def __post_init__(self) -> None:
+        """Refuses what names no pictures."""
+        folder, _, file = self.template.rpartition("/")
+        if len(_INDEX.findall(file)) != 1 or "{index" in folder or not ("{video}" in folder or "{id" in folder):
+            raise ValueError(f"template must be like '{{video}}/img_{{index:05d}}.jpg'; got {self.template!r}")
+        if ("{axis}" in self.template) != (len(self.axes) == 2):
+            raise ValueError(f"template {self.template!r} must hold {{axis}} where there are two; got axes {self.axes}")
+        try:
+            _filled(self.template, "1", "x")
+        except (LookupError, ValueError, AttributeError) as error:
+            raise ValueError(f"template {self.template!r} holds what cannot be filled in: {error}") from None
+        if self.start < 0:
+            raise ValueError(f"start must not be less than 0; got {self.start}")
+
+    def path(self, video: str, number: int, axis: str = "") -> Path:
+        """Path of the picture of that number, as the file names count."""
+        return self.root / _filled(self.template, video, axis, number)
+
+    def count(self, video: str) -> int:
+        """How many there are of a video, from a look into its folder.
+
+        Raises:
+            ValueError: There is no such folder, numbers are missing, or the axes differ.
+        """
+        counts = {axis: self._count(video, axis) for axis in self.axes or ("",)}
+        if len(set(counts.values())) > 1:
+            axis = min(counts, key=lambda axis: counts[axis])
+            missing = self.path(video, self.start + counts[axis], axis)
+            raise ValueError(f"{missing} is missing: there are {max(counts.values())} pictures of the other axis")
+        return counts.popitem()[1]
+
+    def _count(self, video: str, axis: str) -> int:
+        folder = self.path(video, 0, axis).parent
+        names = _names(folder)
+        template = self.template.rpartition("/")[2]
+        before, width, after = _INDEX.split(template)
+        head, tail = _filled(before, video, axis), _filled(after, video, axis)
+        numbers = set()
+        for name in names:
+            digits = name[len(head) : len(name) - len(tail)]
+            if name.startswith(head) and name.endswith(tail) and digits.isascii() and digits.isdigit():
+                number = int(digits)
+                if digits != f"{number:0{width}d}" or number < self.start:
+                    raise ValueError(f"{folder / name} is numbered unlike {_shown(self.template)} from {self.start}")
+                numbers.add(number)
+        missing = next(number for number in range(self.start, self.start + len(numbers) + 1) if number not in numbers)
+        if missing < self.start + len(numbers):
+            raise ValueError(f"{self.path(video, missing, axis)} is missing, the numbers go up to {max(numbers)}")
+        if not numbers:
+            found = _listing(names)
+            raise ValueError(f"{folder} must hold pictures named {_shown(self.template)}; found {found}")
+        return len(numbers)
+
+
+@dataclass(frozen=True)
+class FrameFolder:
+    """The pictures of one video. Frames and flow count from 0, whatever their files count from."""
+
+    layout: FrameLayout
+    """How they are named."""
+    video: str
+    """Folder, as the templates take it."""
+    num_frames: int
+    """0 where the layout has no frames."""
+    num_flows: int
+    """0 where the layout has no flow. Of a video of n frames the tools write n - 1 flows, with a step of s n - s; some
+    write a last one more, and dense_flow leaves out the first frame (so that flow i leads *to* its frame i)."""
+
+    def frame_path(self, index: int) -> Path:
+        """File of a frame.
+
+        Raises:
+            IndexError: There is no such frame.
+        """
+        if self.layout.frames is None or not 0 <= index < self.num_frames:
+            raise IndexError(f"{self.video} has {self.num_frames} frames, counted from 0; got {index}")
+        return self.layout.frames.path(self.video, self.layout.frames.start + index)
+
+    def flow_paths(self, index: int) -> tuple[Path, ...]:
+        """Files of a flow: two, right and down, or one that holds both.
+
+        Raises:
+            IndexError: There is no such flow.
+        """
+        flow = self.layout.flow
+        if flow is None or not 0 <= index < self.num_flows:
+            raise IndexError(f"{self.video} has {self.num_flows} flows, counted from 0; got {index}")
+        return tuple(flow.path(self.video, flow.start + index, axis) for axis in flow.axes or ("",))
+
+
+@dataclass(frozen=True)
+class FrameLayout:
+    """How a data set's frames and flow lie on disk. `detect` finds it; one that it does not know can be written out."""
+
+    frames: Pictures | None
+    """None: flow alone."""
+    flow: Pictures | None
+    """None: frames alone."""
+    class_folders: bool = False
+    """Whether a video's folder lies in that of its class."""
+    flow_step: int = 1
+    """Flow i leads from frame i to frame i + flow_step or, below 0, from frame i - flow_step to frame i. Other than 1
+    where denseflow has written `p` or `m` into the names."""
+
+    @staticmethod
+    def detect(root: str | os.PathLike[str], *, flow_root: str | os.PathLike[str] | None = None) -> FrameLayout:
+        """Find the layout from the first video's folder in each root.
+
+        Args:
+            root: Folder of the folders of videos, or of classes, or of `jpegs_256` and `tvl1_flow`.
+            flow_root: Where flow is, if elsewhere; pictures named by numbers alone are then flow with x and y in one.
+
+        Raises:
+            ValueError: No known layout fits, or several do; the text lists what was found.
+        """
+        layout = _detect(Path(root), packed=False)
+        if flow_root is None:
+            return layout
+        other = _detect(Path(flow_root), packed=Path(flow_root).resolve() != Path(root).resolve())
+        if other.flow is None:
+            raise ValueError(f"{flow_root} must hold flow; found frames alone")
+        if layout.frames is None:
+            raise ValueError(f"{root} must hold frames if {flow_root} holds the flow; found flow")
+        if layout.class_folders != other.class_folders:
+            raise ValueError(f"{root} and {flow_root} must both have folders of classes, or neither")
+        return replace(other, frames=layout.frames)
+
+    def open(self, path: str) -> FrameFolder:
+        """Look into the folder of one video.
+
+        Args:
+            path: As in an `Annotation`, of which the last part is used, or with class folders the last two; a video's
+                suffix is left out.
+
+        Raises:
+            ValueError: A picture is missing, which is named, or frames and flow are not of one video.
+        """
+        stem, suffix = os.path.splitext(path)
+        parts = (stem if suffix.lower() in _VIDEO_SUFFIXES else path.rstrip("/")).split("/")
+        video = "/".join(parts[-2:] if self.class_folders else parts[-1:])
+        num_frames = self.frames.count(video) if self.frames else 0
+        num_flows = self.flow.count(video) if self.flow else 0
+        if self.frames and self.flow and not 0 <= num_frames - num_flows <= abs(self.flow_step):
+            raise ValueError(
+                f"{self.flow.path(video, self.flow.start, (*self.flow.axes, '')[0]).parent} must hold as many flows as "
+                f"frames, or {abs(self.flow_step)} fewer; got {num_frames} frames and {num_flows} flows"
+            )
+        return FrameFolder(self, video, num_frames, num_flows)
+
+
+# --- detection ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the first folder of pictures under a root says."""
+
+    pictures: Pictures
+    is_flow: bool
+    class_folders: bool
+
+
+def _detect(root: Path, *, packed: bool) -> FrameLayout:
+    """The layout under one root; `packed`: pictures without a name are flow, and others than flow are left out."""
+    folders = _folders(root)
+    seen: list[str] = []
+    found = []
+    if "jpegs_256" in folders:
+        found += [one for one in _search(root, "jpegs_256/", seen) if not one.is_flow]
+    if "tvl1_flow" in folders:
+        found += _search(root, "tvl1_flow/{axis}/", seen)
+    if [folder for folder in folders if folder != "jpegs_256"] == ["u", "v"]:
+        found += _search(root, "{axis}/", seen)
+    if not found:
+        found = _search(root, "", seen, packed=packed)
+
+    frames, flow = ([one for one in found if one.is_flow == is_flow] for is_flow in (False, True))
+    if len(frames) > 1 or len(flow) > 1:
+        templates = ", ".join(sorted(_shown(one.pictures.template) for one in found))
+        raise ValueError(f"{root} must hold one kind of frames and one of flow; found {templates}")
+    if not found:
+        seen = seen or [f"{root}: {_listing(_names(root))}"]
+        raise ValueError(
+            f"{root} must hold folders of numbered pictures in a known layout, such as "
+            f"video/img_00001.jpg and video/flow_x_00001.jpg; found {'; '.join(seen[:3])}"
+        )
+    if len({one.class_folders for one in found}) > 1:
+        raise ValueError(f"{root} must have folders of classes for both frames and flow, or for neither")
+    return FrameLayout(
+        frames[0].pictures if frames else None,
+        flow[0].pictures if flow else None,
+        found[0].class_folders,
+        _step(flow[0].pictures.template) if flow else 1,
+    )
+
+
+def _search(root: Path, prefix: str, seen: list[str], *, packed: bool = False) -> list[_Found]:
+    """What the first video's folder below `prefix` holds; what else was looked at is added to `seen`."""
+    base = root / prefix.format(axis="u")
+    for video, class_folders in islice(_candidates(base), _SAMPLES):
+        names = _names(base / video)
+        if prefix.endswith("{axis}/"):
+            heads = [("frame", True)] if (root / prefix.format(axis="v") / video).is_dir() else []
+        else:
+            heads = [*((head, False) for head in _FRAME_HEADS), *((head, True) for head in _FLOW_HEADS)]
+            heads += [(head, True) for head in _step_heads(names)]
+        found = []
+        for head, is_flow in heads:
+            for template, start in _templates(names, video, head, is_flow and "{axis}" in head):
+                whole = prefix + template
+                axes = ("u", "v") if "{axis}/" in prefix else ("x", "y") if "{axis}" in whole else ()
+                found.append(_Found(Pictures(root, whole, start, axes), is_flow or bool(axes), class_folders))
+        if packed:
+            split = [one for one in found if one.is_flow]
+            found = split or [replace(one, is_flow=True) for one in found if "/{index" in one.pictures.template]
+        if found:
+            return found
+        seen.append(f"{base / video}: {_listing(names)}")
+    return []
+
+
+def _templates(names: list[str], video: str, head: str, has_axis: bool) -> list[tuple[str, int]]:
+    """Templates, and first numbers, of the pictures whose names begin with `head`; more than one if they differ."""
+    folder = "{video}/"
+    if "{id" in head:
+        if not re.fullmatch("[0-9]{6,15}", video) or video != f"{int(video):06d}":
+            return []
+        folder = "{id:06d}/"
+    # 0 or 1, but where flow leads to an earlier frame denseflow numbers it by the later one.
+    first = -min(_step(head), 0)
+    widths: dict[str, int] = {}
+    starts: dict[str, int] = {}
+    heads = {_filled(head, video, axis): axis for axis in ("xy" if has_axis else "x")}
+    for name in names:
+        match = _NUMBERED.fullmatch(name)
+        if match is None or match["head"] not in heads or len(match["number"]) > 9:
+            continue
+        tail = match["tail"]
+        if not tail.startswith("."):  # pytorch-i3d's flow
+            if head != "{name}-":
+                continue
+            tail = "{axis}" + tail[1:]
+        widths[tail] = min(widths.get(tail, 9), len(match["number"]))
+        starts[tail] = min(starts.get(tail, first + 1), max(int(match["number"]), first))
+    return [(f"{folder}{head}{{index:0{widths[tail]}d}}{tail}", starts[tail]) for tail in sorted(widths)]
+
+
+def _step_heads(names: list[str]) -> list[str]:
+    """What denseflow's flow with a step is called."""
+    matches = (re.match(r"flow_[xy]_([pm][1-9][0-9]{0,3})_", name) for name in names)
+    return sorted({f"flow_{{axis}}_{match[1]}_" for match in matches if match})
+
+
+def _step(template: str) -> int:
+    match = _STEP.search(template)
+    return 1 if match is None else int(match[2]) * (1 if match[1] == "p" else -1)
+
+
+def _candidates(base: Path) -> Iterator[tuple[str, bool]]:
+    """Folders that may be a video's, and whether they are in a class's folder."""
+    for first in _folders(base):
+        yield first, False
+        for second in _folders(base / first):
+            yield f"{first}/{second}", True
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be listed: {error.strerror}") from None
+
+
+def _folders(folder: Path) -> list[str]:
+    """Sorted; not the hidden ones, in which tools keep what they have done."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be listed: {error.strerror}") from None
+
+
+def _filled(template: str, video: str, axis: str, index: int = 0) -> str:
+    name = video.rpartition("/")[2]
+    if "{id" not in template:
+        return template.format(video=video, name=name, axis=axis, index=index)
+    if not re.fullmatch("[0-9]{1,15}", name):
+        raise ValueError(f"video must be a number for {_shown(template)}; got {video!r}")
+    return template.format(video=video, name=name, id=int(name), axis=axis, index=index)
+
+
+def _shown(template: str) -> str:
+    return _INDEX.sub(r"%0\1d", template)
+
+
+def _listing(names: list[str]) -> str:
+    """A few names, for an error."""
+    some = ", ".join(map(repr, sorted(names)[:4]))
+    return f"{some} and {len(names) - 4} more" if len(names) > 4 else some or "nothing"
