@@ -8,8 +8,8 @@
 namespace pyaction {
 namespace {
 
-const PhotometricKernels<float>& kernels_for(const PhotometricArguments<float>&) {
-  return select_photometric_float();
+const PhotometricKernels<float>& kernels_for(const PhotometricArguments<float>& a) {
+  return select_photometric_float(a.width);
 }
 
 const PhotometricKernels<double>& kernels_for(const PhotometricArguments<double>&) {

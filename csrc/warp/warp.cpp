@@ -8,8 +8,8 @@
 namespace pyaction {
 namespace {
 
-const WarpKernels<float>& kernels_for(const WarpArguments<float>&) {
-  return select_warp_float();
+const WarpKernels<float>& kernels_for(const WarpArguments<float>& a) {
+  return select_warp_float(a.width);
 }
 
 const WarpKernels<double>& kernels_for(const WarpArguments<double>&) {

@@ -79,6 +79,7 @@ void warp_band(const Band<scalar_t>& band) {
       const auto taps = sample_taps<border, decltype(zero)>(flow_x, flow_y, x, y, size);
       for (int64_t c = 0; c < band.a.channels; ++c) {
         const auto s = sample(band.a.frame1 + band.frame_row(c, 0), size, taps);
+        __builtin_prefetch(band.a.frame0 + band.frame_row(c, y) + x); // which comes next
         const int64_t at = band.own_row(c, y) + x;
         store(band.warped + at, s.value);
         if (slopes) {
