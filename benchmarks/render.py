@@ -10,6 +10,7 @@ from tables import NONE, Result, Table, heading, readme_tables
 
 README = Path(__file__).parents[1] / "README.md"
 END = "<!-- end -->"
+PEERS = ("torch", "kornia", "torchmetrics", "pytorch-msssim", "pytorch-metric-learning")
 
 
 def tvl1_markdown(result: Result) -> str:
@@ -17,7 +18,12 @@ def tvl1_markdown(result: Result) -> str:
 
 
 def ops_markdown(results: Sequence[Result]) -> str:
-    return _table(essence(results))
+    """Results of one machine."""
+    machine, versions = results[0]["machine"], results[0]["versions"]
+    commits = ", ".join(sorted({result["commit"] for result in results}))
+    packages = ", ".join(f"{name} {versions[name]}" for name in PEERS)
+    head = f"{machine['cpu']}, {machine['cores']} cores, {machine['simd']}; {results[0]['date'][:10]}, commit {commits}"
+    return f"{head}; {packages}.\n\n{_table(essence(results))}"
 
 
 def replaced(text: str, name: str, new: str) -> str:
