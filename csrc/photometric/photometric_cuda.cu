@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "common/bilinear.h"
 #include "common/cuda/launch.h"
+#include "common/cuda/sampling.cuh"
 #include "photometric/photometric_entry.h"
 #include "photometric/photometric_math.h"
 #include "ssim/ssim_math.h"
@@ -64,47 +64,18 @@ struct TileMemory {
   WindowGrad<compute> patches[kTilePatches];
 };
 
-// One output pixel, and where it samples frame 1.
+// A pixel of the tile, and where it samples frame 1.
 template <typename compute>
-struct PixelTaps {
+struct Place {
   int y, x;
-  AxisTaps<compute> along_x, along_y;
-  int upper, lower, right; // upper left and lower left pixel in a plane; from these to the right ones
+  PixelTaps<compute, int> taps;
 };
 
 template <typename scalar_t, typename compute = compute_t<scalar_t>>
-__device__ PixelTaps<compute> locate(const PhotometricArguments<scalar_t>& a, const Tile& tile, int pixel) {
-  PixelTaps<compute> t;
-  t.y = tile.top + pixel / tile.columns;
-  t.x = tile.left + pixel % tile.columns;
-  const int plane = a.height * a.width;
-  const scalar_t* flow = a.flow + tile.image * 2 * plane + t.y * a.width + t.x;
-  const compute x = static_cast<compute>(t.x) + static_cast<compute>(flow[0]);
-  const compute y = static_cast<compute>(t.y) + static_cast<compute>(flow[plane]);
-  t.along_x = a.border ? axis_taps<true>(x, a.width) : axis_taps<false>(x, a.width);
-  t.along_y = a.border ? axis_taps<true>(y, a.height) : axis_taps<false>(y, a.height);
-  t.upper = static_cast<int>(t.along_y.first) * a.width + static_cast<int>(t.along_x.first);
-  t.lower = t.upper + (a.height > 1 ? a.width : 0);
-  t.right = a.width > 1;
-  return t;
-}
-
-template <typename compute>
-struct Sample {
-  compute value, slope_x, slope_y;
-};
-
-template <typename scalar_t, typename compute>
-__device__ Sample<compute> sample(const scalar_t* plane, const PixelTaps<compute>& t) {
-  const compute pixels[4] = {static_cast<compute>(plane[t.upper]), static_cast<compute>(plane[t.upper + t.right]),
-                             static_cast<compute>(plane[t.lower]), static_cast<compute>(plane[t.lower + t.right])};
-  const compute upper = t.along_x.weight[0] * pixels[0] + t.along_x.weight[1] * pixels[1];
-  const compute lower = t.along_x.weight[0] * pixels[2] + t.along_x.weight[1] * pixels[3];
-  const compute upper_slope = t.along_x.slope[0] * pixels[0] + t.along_x.slope[1] * pixels[1];
-  const compute lower_slope = t.along_x.slope[0] * pixels[2] + t.along_x.slope[1] * pixels[3];
-  return {t.along_y.weight[0] * upper + t.along_y.weight[1] * lower,
-          t.along_y.weight[0] * upper_slope + t.along_y.weight[1] * lower_slope,
-          t.along_y.slope[0] * upper + t.along_y.slope[1] * lower};
+__device__ Place<compute> place_of(const PhotometricArguments<scalar_t>& a, const Tile& tile, int pixel) {
+  const int y = tile.top + pixel / tile.columns, x = tile.left + pixel % tile.columns;
+  const scalar_t* flow = a.flow + (tile.image * 2 * a.height + y) * a.width + x;
+  return {y, x, locate(flow, y, x, a.height, a.width, a.border, 1)};
 }
 
 // Calls body(patch, moments, pixels) for each patch of the tile, whose values are in memory; a patch is one thread's.
@@ -208,18 +179,18 @@ __global__ void __launch_bounds__(kThreads) photometric_loss_kernel(PhotometricA
   for (int64_t image = blockIdx.y; image < a.batch; image += gridDim.y) {
     const Tile tile = tile_of(a, tiling, image);
     const bool in_tile = pixel < tile.pixels();
-    const PixelTaps<compute> taps = locate(a, tile, in_tile ? pixel : 0);
-    const bool counts = in_tile && is_inside(a, taps.y, taps.x);
+    const Place<compute> place = place_of(a, tile, in_tile ? pixel : 0);
+    const bool counts = in_tile && is_inside(a, place.y, place.x);
     for (int component = 0; component < 2 && counts; ++component) {
-      const Slopes<compute> slopes = slopes_at(a, image, component, taps.y, taps.x);
+      const Slopes<compute> slopes = slopes_at(a, image, component, place.y, place.x);
       terms[kSmoothnessTerm] += charbonnier(a.slopes, slopes.x) + charbonnier(a.slopes, slopes.y);
     }
     NO_UNROLL
     for (int64_t c = 0; c < a.channels; ++c) {
       const int64_t plane = (image * a.channels + c) * a.height * a.width;
       if (in_tile) {
-        memory.warped[pixel] = sample(a.frame1 + plane, taps).value;
-        memory.frame0[pixel] = static_cast<compute>(a.frame0[plane + taps.y * a.width + taps.x]);
+        memory.warped[pixel] = sample(a.frame1 + plane, place.taps).value;
+        memory.frame0[pixel] = static_cast<compute>(a.frame0[plane + place.y * a.width + place.x]);
       }
       terms[kPixelTerm] += counts ? charbonnier(a.frames, memory.frame0[pixel] - memory.warped[pixel]) : compute(0);
       for_each_patch(a, tile, memory, [&](int, const WindowMoments<compute>& moments, compute) {
@@ -259,6 +230,7 @@ __device__ void slope_grads(const PhotometricArguments<scalar_t>& a, const Tile&
   const compute factor = a.grad[kSmoothnessTerm] * a.share[kSmoothnessTerm];
   const int width = tile.columns + 1;
   __syncthreads(); // what was there has been read
+  NO_UNROLL
   for (int i = threadIdx.x; i < (tile.rows + 1) * width; i += kThreads) {
     const int y = tile.top - 1 + i / width, x = tile.left - 1 + i % width;
     Slopes<compute> grad = {0, 0};
@@ -282,9 +254,9 @@ __global__ void __launch_bounds__(kThreads) photometric_grad_kernel(PhotometricA
   for (int64_t image = blockIdx.y; image < a.batch; image += gridDim.y) {
     const Tile tile = tile_of(a, tiling, image);
     const bool in_tile = pixel < tile.pixels();
-    const PixelTaps<compute> taps = locate(a, tile, in_tile ? pixel : 0);
-    const int row = taps.y - tile.top, column = taps.x - tile.left;
-    const int64_t in_plane = int64_t{taps.y} * a.width + taps.x;
+    const Place<compute> place = place_of(a, tile, in_tile ? pixel : 0);
+    const int row = place.y - tile.top, column = place.x - tile.left;
+    const int64_t in_plane = int64_t{place.y} * a.width + place.x;
     compute grads[2]; // of the flow's components
     UNROLL
     for (int component = 0; component < 2; ++component) {
@@ -292,10 +264,10 @@ __global__ void __launch_bounds__(kThreads) photometric_grad_kernel(PhotometricA
       const int width = tile.columns + 1, at = (row + 1) * width + column + 1;
       grads[component] = slopes[at - 1].x - slopes[at].x + slopes[at - width].y - slopes[at].y;
     }
-    const compute pixel_factor = is_inside(a, taps.y, taps.x) ? a.grad[kPixelTerm] * a.share[kPixelTerm] : compute(0);
+    const compute pixel_factor = is_inside(a, place.y, place.x) ? a.grad[kPixelTerm] * a.share[kPixelTerm] : compute(0);
     for (int64_t c = 0; c < a.channels; ++c) {
       const int64_t plane = (image * a.channels + c) * a.height * a.width;
-      const Sample<compute> warped = sample(a.frame1 + plane, taps);
+      const Sample<compute> warped = sample(a.frame1 + plane, place.taps);
       const compute value = static_cast<compute>(a.frame0[plane + in_plane]);
       if (in_tile) {
         memory.frame0[pixel] = value;

@@ -2,45 +2,27 @@
 
 #include <algorithm>
 
-#include "common/bilinear.h"
 #include "common/cuda/launch.h"
+#include "common/cuda/sampling.cuh"
 #include "warp/warp_entry.h"
 
 namespace pyaction {
 namespace {
 
-// Where one output pixel samples an image: the offsets of four pixels, and their weights along each axis.
-template <typename compute>
-struct PixelTaps {
-  AxisTaps<compute> x, y;
-  int64_t upper, lower, right; // upper left and lower left pixel; from these to the right ones
-};
-
-template <typename scalar_t, typename compute = compute_t<scalar_t>>
-__device__ PixelTaps<compute> locate(const WarpArguments<scalar_t>& a, int64_t n, int pixel) {
-  const int plane = a.height * a.width;
-  const int row = pixel / a.width, column = pixel - row * a.width;
-  const scalar_t* flow = a.flow + n * 2 * plane + pixel;
-  const compute x = static_cast<compute>(column) + static_cast<compute>(flow[0]);
-  const compute y = static_cast<compute>(row) + static_cast<compute>(flow[plane]);
-  PixelTaps<compute> taps;
-  taps.x = a.border ? axis_taps<true>(x, a.width) : axis_taps<false>(x, a.width);
-  taps.y = a.border ? axis_taps<true>(y, a.height) : axis_taps<false>(y, a.height);
-  const int upper = static_cast<int>(taps.y.first) * a.width + static_cast<int>(taps.x.first);
-  taps.upper = upper * a.pixel_stride;
-  taps.lower = (upper + (a.height > 1 ? a.width : 0)) * a.pixel_stride;
-  taps.right = a.width > 1 ? a.pixel_stride : 0;
-  return taps;
-}
+template <typename scalar_t>
+using TapsOf = PixelTaps<compute_t<scalar_t>, int64_t>;
 
 // Calls body(n, pixel, taps) once for each pixel of the flow, one a thread: neighbouring threads have neighbouring
 // pixels. Blocks along y: images.
 template <typename scalar_t, typename Body>
 __device__ void for_each_pixel(const WarpArguments<scalar_t>& a, const Body& body) {
-  const int64_t pixel = thread_index();
-  if (pixel < a.height * a.width) {
+  const int64_t number = thread_index();
+  const int pixels = a.height * a.width;
+  if (number < pixels) {
+    const int pixel = static_cast<int>(number), row = pixel / a.width, column = pixel - row * a.width;
     for (int64_t n = blockIdx.y; n < a.batch; n += gridDim.y) {
-      body(n, static_cast<int>(pixel), locate(a, n, static_cast<int>(pixel)));
+      const scalar_t* flow = a.flow + n * 2 * pixels + pixel;
+      body(n, pixel, locate(flow, row, column, a.height, a.width, a.border, a.pixel_stride));
     }
   }
 }
@@ -53,16 +35,11 @@ __device__ int64_t offset_of(const WarpArguments<scalar_t>& a, int64_t n, int pi
 
 template <typename scalar_t>
 __global__ void warp_kernel(WarpArguments<scalar_t> a) {
-  using compute = compute_t<scalar_t>;
-  for_each_pixel(a, [&](int64_t n, int pixel, const PixelTaps<compute>& t) {
+  for_each_pixel(a, [&](int64_t n, int pixel, const TapsOf<scalar_t>& t) {
     const scalar_t* image = a.image + offset_of(a, n, 0);
     scalar_t* result = a.result + offset_of(a, n, pixel);
     for (int64_t c = 0; c < a.channels; ++c, image += a.channel_stride, result += a.channel_stride) {
-      const compute upper = t.x.weight[0] * static_cast<compute>(image[t.upper]) +
-                            t.x.weight[1] * static_cast<compute>(image[t.upper + t.right]);
-      const compute lower = t.x.weight[0] * static_cast<compute>(image[t.lower]) +
-                            t.x.weight[1] * static_cast<compute>(image[t.lower + t.right]);
-      *result = static_cast<scalar_t>(t.y.weight[0] * upper + t.y.weight[1] * lower);
+      *result = static_cast<scalar_t>(sample(image, t).value);
     }
   });
 }
@@ -71,20 +48,14 @@ __global__ void warp_kernel(WarpArguments<scalar_t> a) {
 template <typename scalar_t>
 __global__ void warp_grad_flow_kernel(WarpArguments<scalar_t> a) {
   using compute = compute_t<scalar_t>;
-  for_each_pixel(a, [&](int64_t n, int pixel, const PixelTaps<compute>& t) {
+  for_each_pixel(a, [&](int64_t n, int pixel, const TapsOf<scalar_t>& t) {
     const scalar_t* image = a.image + offset_of(a, n, 0);
     const scalar_t* grad = a.grad + offset_of(a, n, pixel);
     compute grad_x = 0, grad_y = 0;
     for (int64_t c = 0; c < a.channels; ++c, image += a.channel_stride, grad += a.channel_stride) {
-      const compute pixels[4] = {static_cast<compute>(image[t.upper]), static_cast<compute>(image[t.upper + t.right]),
-                                 static_cast<compute>(image[t.lower]), static_cast<compute>(image[t.lower + t.right])};
-      const compute upper = t.x.weight[0] * pixels[0] + t.x.weight[1] * pixels[1];
-      const compute lower = t.x.weight[0] * pixels[2] + t.x.weight[1] * pixels[3];
-      const compute upper_slope = t.x.slope[0] * pixels[0] + t.x.slope[1] * pixels[1];
-      const compute lower_slope = t.x.slope[0] * pixels[2] + t.x.slope[1] * pixels[3];
-      const compute g = static_cast<compute>(*grad);
-      grad_x += g * (t.y.weight[0] * upper_slope + t.y.weight[1] * lower_slope);
-      grad_y += g * (t.y.slope[0] * upper + t.y.slope[1] * lower);
+      const Sample<compute> s = sample(image, t);
+      grad_x += static_cast<compute>(*grad) * s.slope_x;
+      grad_y += static_cast<compute>(*grad) * s.slope_y;
     }
     scalar_t* result = a.result + n * 2 * a.height * a.width + pixel;
     result[0] = static_cast<scalar_t>(grad_x);
@@ -97,7 +68,7 @@ __global__ void warp_grad_flow_kernel(WarpArguments<scalar_t> a) {
 template <typename scalar_t>
 __global__ void warp_grad_image_kernel(WarpArguments<scalar_t> a) {
   using compute = compute_t<scalar_t>;
-  for_each_pixel(a, [&](int64_t n, int pixel, const PixelTaps<compute>& t) {
+  for_each_pixel(a, [&](int64_t n, int pixel, const TapsOf<scalar_t>& t) {
     compute* sums = a.sums + offset_of(a, n, 0);
     const scalar_t* grad = a.grad + offset_of(a, n, pixel);
     for (int64_t c = 0; c < a.channels; ++c, sums += a.channel_stride, grad += a.channel_stride) {
