@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyaction.ops import warp
 
-# Channels, height, width; batches. The last is for a GPU: 52 million pixels.
+# [N, C, H, W]. The largest for a GPU: 53 million values.
 CPU_SHAPES = [(1, 3, 224, 224), (10, 3, 224, 224), (10, 64, 56, 56)]
 CUDA_SHAPES = [(1, 3, 224, 224), (64, 3, 224, 224), (350, 3, 224, 224)]
 

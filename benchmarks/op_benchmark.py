@@ -124,7 +124,8 @@ def _peak_bytes(run: Method, device: str) -> int:
         before = torch.cuda.memory_allocated()
         run()
         return torch.cuda.max_memory_allocated() - before
-    # Of the whole process, so that nothing hides. What the allocator keeps for the next call is given back first.
+    # Of the whole process. What the allocator keeps for the next call is given back first; pyaction's own scratch, kept
+    # likewise, is not counted.
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = _status("VmRSS")
@@ -146,7 +147,7 @@ def main(
 ) -> int:
     """cases(device, quick): what is compared. devices: where it can be, the usual one first."""
     parser = argparse.ArgumentParser(description=f"Verifies {op}, then times it against its peers.")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds and peers")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and sizes")
     parser.add_argument("--device", choices=devices, default=devices[0])
     parser.add_argument("--json", nargs="?", const="", metavar="FILE", help="default: a file in results/")
     options = parser.parse_args(arguments)

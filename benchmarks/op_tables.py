@@ -35,7 +35,7 @@ def essence(results: Sequence[Result]) -> Table:
             if not others:
                 continue
             best = min(others, key=_median)
-            memory = number(best["peak_bytes"] / ours["peak_bytes"]) if "peak_bytes" in ours else NONE
+            memory = number(best["peak_bytes"] / max(ours["peak_bytes"], 1)) if "peak_bytes" in ours else NONE
             cells = [number(1e3 * _median(ours)), _share(result, case, _median(ours)), best["method"]]
             ratio = number(_median(best) / _median(ours))
             table.rows.append([result["benchmark"], case["case"], *cells, number(1e3 * _median(best)), ratio, memory])

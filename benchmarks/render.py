@@ -18,12 +18,22 @@ def tvl1_markdown(result: Result) -> str:
 
 
 def ops_markdown(results: Sequence[Result]) -> str:
-    """Results of one machine."""
-    machine, versions = results[0]["machine"], results[0]["versions"]
+    """Of full runs on one machine."""
+    first = results[0]
+    for result in results:
+        if result["quick"]:
+            raise ValueError(f"{result['benchmark']}: a quick run is not for the README; run it without --quick")
+        if any(result[what] != first[what] for what in ("machine", "device", "versions")):
+            raise ValueError(f"{result['benchmark']} and {first['benchmark']} do not come from one machine and device")
+    machine, versions = first["machine"], first["versions"]
+    processor = (
+        machine["gpu"]
+        if first["device"] == "cuda"
+        else f"{machine['cpu']}, {machine['cores']} cores, {machine['simd']}"
+    )
     commits = ", ".join(sorted({result["commit"] for result in results}))
     packages = ", ".join(f"{name} {versions[name]}" for name in PEERS)
-    head = f"{machine['cpu']}, {machine['cores']} cores, {machine['simd']}; {results[0]['date'][:10]}, commit {commits}"
-    return f"{head}; {packages}.\n\n{_table(essence(results))}"
+    return f"{processor}; {first['date'][:10]}, commit {commits}; {packages}.\n\n{_table(essence(results))}"
 
 
 def replaced(text: str, name: str, new: str) -> str:

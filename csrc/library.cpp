@@ -26,11 +26,11 @@ STABLE_TORCH_LIBRARY(pyaction, m) {
   // What a flow explains of two frames: frames [N, C, H, W], flow [N, 2, H, W] -> pixel, smoothness, ssim
   // options: PhotometricOption in its order                                     photometric/photometric.h
   m.def(
-      "photometric_loss(Tensor frame0, Tensor frame1, Tensor flow, float[] options, int window, bool border) "
+      "photometric_loss(Tensor frame0, Tensor frame1, Tensor flow, float[] options, int window, bool pad_border) "
       "-> Tensor");
   m.def(
       "photometric_grad(Tensor grad, Tensor frame0, Tensor frame1, Tensor flow, float[] options, int window, "
-      "bool border, bool of_frames) -> (Tensor grad_flow, Tensor grad_frame0, Tensor grad_warped)");
+      "bool pad_border, bool of_frames) -> (Tensor grad_flow, Tensor grad_frame0, Tensor grad_warped)");
 
   // Triplets, from embeddings [N, D], [M, D] or distances [N, M], and labels [N], [M]         triplet/triplet.h
   m.def(

@@ -70,7 +70,8 @@ def test_ops_on_every_instruction_set(level: str) -> None:
     chosen = ["-m", "not simt", "-k", "reference or gradcheck"]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *chosen]
     environment = {**os.environ, "PYACTION_SIMD": level}
-    tests = [str(ROOT / "tests/ops" / name) for name in ("test_warp.py", "test_ssim.py", "test_triplet_kernels.py")]
+    ops = ("warp", "ssim", "photometric", "triplet_kernels")
+    tests = [str(ROOT / "tests/ops" / f"test_{op}.py") for op in ops]
     run = subprocess.run(
         [*command, *tests], env=environment, cwd=ROOT / "tests", capture_output=True, text=True, check=False
     )

@@ -103,7 +103,12 @@ def test_tables_say_what_the_results_say() -> None:
     ]
     result = {
         **{"benchmark": "op", "device": "cpu", "threads": 2, "copy_bytes_per_second": 2e10},
-        **{"date": "2030-01-02T03:04:05+00:00", "commit": "abc", "versions": dict.fromkeys(render.PEERS, "1.2")},
+        **{
+            "date": "2030-01-02T03:04:05+00:00",
+            "commit": "abc",
+            "quick": False,
+            "versions": dict.fromkeys(render.PEERS, "1.2"),
+        },
         "machine": {"cpu": "Some CPU", "cores": 2, "simd": "avx2"},
         "cases": [{"case": "task", "least_bytes": 10**7, "methods": methods, "published": {"paper": 0.004}}],
     }
@@ -111,4 +116,7 @@ def test_tables_say_what_the_results_say() -> None:
     assert all_methods(result).rows[1] == ["task", "slow", "30", "25 %", "2 %", "15", "–"]
     assert all_methods(result).rows[3] == ["task", "paper", "4", "–", "12 %", "2", "–"]
     assert render.ops_markdown([result]).startswith("Some CPU, 2 cores, avx2; 2030-01-02, commit abc; torch 1.2, ")
+    for wrong in ({**result, "quick": True}, {**result, "machine": {**result["machine"], "cores": 3}}):  # type: ignore[dict-item]
+        with pytest.raises(ValueError, match="quick run|one machine"):
+            render.ops_markdown([result, wrong])
     assert "| op | task | 2 | 25 % | fast | 10 | 5 | 4 |" in render.ops_markdown([result])

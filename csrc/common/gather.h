@@ -18,7 +18,7 @@ HOST_DEVICE void offsets_of(Vec column, Vec row, int stride, int* offset) {
 
 #if defined(__AVX2__)
 HOST_DEVICE __m128 load_two_pairs(const float* one, const float* other) {
-  const __m128 low = _mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(one)));
+  const __m128 low = _mm_loadl_pi(_mm_setzero_ps(), reinterpret_cast<const __m64*>(one));
   return _mm_loadh_pi(low, reinterpret_cast<const __m64*>(other));
 }
 #endif

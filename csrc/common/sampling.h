@@ -53,29 +53,6 @@ HOST_DEVICE SampleTaps<V> sample_taps(const scalar_t* flow_x, const scalar_t* fl
   return taps;
 }
 
-template <typename V>
-struct Sample {
-  V value;
-  V slope_x, slope_y; // d value / d flow
-};
-
-// The values between the left and right pixels, and how they change.
-template <typename V>
-struct RowSample {
-  V value, slope;
-};
-
-template <typename V>
-HOST_DEVICE RowSample<V> sample_row(const AxisTaps<V>& x, V first, V second) {
-  return {x.weight[0] * first + x.weight[1] * second, x.slope[0] * first + x.slope[1] * second};
-}
-
-template <typename V>
-HOST_DEVICE Sample<V> join_rows(const AxisTaps<V>& y, const V* value, const V* slope) {
-  return {y.weight[0] * value[0] + y.weight[1] * value[1], y.weight[0] * slope[0] + y.weight[1] * slope[1],
-          y.slope[0] * value[0] + y.slope[1] * value[1]};
-}
-
 // Slopes that are not used cost nothing: all is inlined.
 template <typename V, typename scalar_t>
 HOST_DEVICE Sample<V> sample(const scalar_t* plane, PlaneSize size, const SampleTaps<V>& taps) {

@@ -27,9 +27,9 @@ HOST_DEVICE Vec log2_of(Vec a) {
   return fma_of(t, series, Vec(__builtin_convertvector(exponent, Vec::Native)));
 }
 
-// Of numbers in [-126, 127]; what is beyond is taken for the nearest of them. Right to 2e-7 of the result.
+// Right to 2e-7 of the result; 0 where it would be below 2^-126, infinity where it would be 2^128 or more.
 HOST_DEVICE Vec exp2_of(Vec a) {
-  const Vec bounded = min_of(max_of(a, Vec(-126.0f)), Vec(127.0f));
+  const Vec bounded = min_of(max_of(a, Vec(-127.0f)), Vec(128.0f));
   const Vec whole = floor_of(bounded + Vec(0.5f)), rest = bounded - whole;
   Vec series = fma_of(rest, Vec(1.54035304e-4f), Vec(1.33335581e-3f)); // ln(2)^k / k!
   series = fma_of(rest, series, Vec(9.61812911e-3f));

@@ -39,8 +39,8 @@ void run_losses(PhotometricArguments<scalar_t> a, scalar_t* losses) {
 }
 
 Tensor photometric_loss_cpu(const Tensor& frame0, const Tensor& frame1, const Tensor& flow, std::vector<double> options,
-                            int64_t window, bool border) {
-  return photometric_loss_entry(FullTypes{}, {frame0, frame1, flow, options, window, border},
+                            int64_t window, bool pad_border) {
+  return photometric_loss_entry(FullTypes{}, {frame0, frame1, flow, options, window, pad_border},
                                 [](const auto& a, const Tensor& losses) {
                                   using scalar_t = std::remove_const_t<std::remove_reference_t<decltype(*a.flow)>>;
                                   run_losses(a, losses.mutable_data_ptr<scalar_t>());
@@ -49,8 +49,8 @@ Tensor photometric_loss_cpu(const Tensor& frame0, const Tensor& frame1, const Te
 
 std::tuple<Tensor, Tensor, Tensor> photometric_grad_cpu(const Tensor& grad, const Tensor& frame0, const Tensor& frame1,
                                                         const Tensor& flow, std::vector<double> options, int64_t window,
-                                                        bool border, bool of_frames) {
-  return photometric_grad_entry(FullTypes{}, grad, {frame0, frame1, flow, options, window, border}, of_frames,
+                                                        bool pad_border, bool of_frames) {
+  return photometric_grad_entry(FullTypes{}, grad, {frame0, frame1, flow, options, window, pad_border}, of_frames,
                                 [](const auto& a, const Tensor&) { for_each_band(a, kernels_for(a).grad); });
 }
 

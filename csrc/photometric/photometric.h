@@ -47,7 +47,7 @@ struct PhotometricArguments {
   int height, width;
   int patch;                        // side, in pixels
   int margin;                       // in pixels
-  bool border;                      // of the frame, for samples outside: as in warp/warp.h
+  bool pad_border;                  // of the frame, for samples outside: as in warp/warp.h
   compute share[kPhotometricTerms]; // of one pixel, pixel, or patch in the mean
   Charbonnier<compute> frames, slopes;
   compute c1, c2;

@@ -155,11 +155,10 @@ template <typename scalar_t>
 void image_grad(const Band<scalar_t>& band, int y) {
   const auto& a = band.a;
   const int width = a.width;
-  const bool inside = band.has_inside(y);
   const scalar_t factor = a.grad[kPixelTerm] * a.share[kPixelTerm];
   scalar_t *inside_factor = band.row, *total_x = inside_factor + width, *total_y = total_x + width;
   for (int x = 0; x < width; ++x) {
-    inside_factor[x] = inside && x >= a.margin && x < width - a.margin ? factor : scalar_t(0);
+    inside_factor[x] = is_inside(a, y, x) ? factor : scalar_t(0);
   }
   for_each_block<scalar_t>(width, [&](auto zero, int x) {
     auto grad_x = zero, grad_y = zero, pixel_factor = zero, value0 = zero, value1 = zero, slope = zero;

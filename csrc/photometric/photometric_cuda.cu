@@ -18,10 +18,6 @@ constexpr int kTileColumns = kTilePixels / kLeastPatch;
 constexpr int kTilePatches = kTilePixels / (kLeastPatch * kLeastPatch);
 constexpr int kTileSlopes = (kLeastPatch + 1) * (kTileColumns + 1); // more than of any larger patch
 
-// What registers allow without spilling; the more blocks, the more loads are under way.
-template <typename scalar_t>
-constexpr int kBlocksPerProcessor = sizeof(scalar_t) == 8 ? 1 : 3;
-
 // Tiles of one image, in rows of `across`.
 struct Tiling {
   int patches; // in a tile
@@ -75,7 +71,7 @@ template <typename scalar_t, typename compute = compute_t<scalar_t>>
 __device__ Place<compute> place_of(const PhotometricArguments<scalar_t>& a, const Tile& tile, int pixel) {
   const int y = tile.top + pixel / tile.columns, x = tile.left + pixel % tile.columns;
   const scalar_t* flow = a.flow + (tile.image * 2 * a.height + y) * a.width + x;
-  return {y, x, locate(flow, y, x, a.height, a.width, a.border, 1)};
+  return {y, x, locate(flow, y, x, a.height, a.width, a.pad_border, 1)};
 }
 
 // Calls body(patch, moments, pixels) for each patch of the tile, whose values are in memory; a patch is one thread's.
@@ -318,17 +314,17 @@ void launch_losses(PhotometricArguments<scalar_t> a, const Tensor& losses) {
 }
 
 Tensor photometric_loss_cuda(const Tensor& frame0, const Tensor& frame1, const Tensor& flow,
-                             std::vector<double> options, int64_t window, bool border) {
+                             std::vector<double> options, int64_t window, bool pad_border) {
   const torch::stable::accelerator::DeviceGuard guard(frame0.get_device_index());
-  return photometric_loss_entry(HalfTypes{}, {frame0, frame1, flow, options, window, border},
+  return photometric_loss_entry(HalfTypes{}, {frame0, frame1, flow, options, window, pad_border},
                                 [](const auto& a, const Tensor& losses) { launch_losses(a, losses); });
 }
 
 std::tuple<Tensor, Tensor, Tensor> photometric_grad_cuda(const Tensor& grad, const Tensor& frame0, const Tensor& frame1,
                                                          const Tensor& flow, std::vector<double> options,
-                                                         int64_t window, bool border, bool of_frames) {
+                                                         int64_t window, bool pad_border, bool of_frames) {
   const torch::stable::accelerator::DeviceGuard guard(frame0.get_device_index());
-  return photometric_grad_entry(HalfTypes{}, grad, {frame0, frame1, flow, options, window, border}, of_frames,
+  return photometric_grad_entry(HalfTypes{}, grad, {frame0, frame1, flow, options, window, pad_border}, of_frames,
                                 [](const auto& a, const Tensor& grad_flow) {
                                   const Tiling tiling = tiling_of(a);
                                   using scalar_t = std::remove_const_t<std::remove_reference_t<decltype(*a.flow)>>;

@@ -33,7 +33,7 @@ struct PhotometricInput {
   const Tensor& flow;
   const std::vector<double>& options;
   int64_t patch;
-  bool border;
+  bool pad_border;
 };
 
 inline void check_photometric(const char* op, const PhotometricInput& in) {
@@ -74,7 +74,7 @@ PhotometricArguments<scalar_t> photometric_arguments(const PhotometricInput& in)
   a.width = static_cast<int>(in.frame0.size(3));
   a.patch = static_cast<int>(in.patch);
   a.margin = margin_of(a.height, a.width, in.options[kMarginShare]);
-  a.border = in.border;
+  a.pad_border = in.pad_border;
   const double inside = static_cast<double>(a.batch) * (a.height - 2 * a.margin) * (a.width - 2 * a.margin);
   const int64_t patches = a.bands() * int64_t{(a.width + a.patch - 1) / a.patch};
   a.share[kPixelTerm] = static_cast<compute>(1 / (inside * a.channels));
@@ -104,7 +104,7 @@ Tensor photometric_loss_entry(Dtypes dtypes, const PhotometricInput& any, Run&& 
     return torch::stable::zero_(losses);
   }
   dispatch(dtypes, frame0.scalar_type(), op, [&](auto zero) {
-    run(photometric_arguments<decltype(zero)>({frame0, frame1, flow, any.options, any.patch, any.border}), losses);
+    run(photometric_arguments<decltype(zero)>({frame0, frame1, flow, any.options, any.patch, any.pad_border}), losses);
   });
   return losses;
 }
@@ -133,7 +133,7 @@ std::tuple<Tensor, Tensor, Tensor> photometric_grad_entry(Dtypes dtypes, const T
   }
   dispatch(dtypes, frame0.scalar_type(), op, [&](auto zero) {
     using scalar_t = decltype(zero);
-    auto a = photometric_arguments<scalar_t>({frame0, frame1, flow, any.options, any.patch, any.border});
+    auto a = photometric_arguments<scalar_t>({frame0, frame1, flow, any.options, any.patch, any.pad_border});
     a.grad = grad.const_data_ptr<compute_t<scalar_t>>();
     a.grad_flow = grad_flow.mutable_data_ptr<scalar_t>();
     a.grad_frame0 = of_frames ? grad_frame0.mutable_data_ptr<scalar_t>() : nullptr;

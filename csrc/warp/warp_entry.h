@@ -97,7 +97,7 @@ Tensor warp_grad_image_entry(Dtypes dtypes, const Tensor& any_grad, const Tensor
   // Sums of half precision would lose what is added last.
   const ScalarType dtype = grad.scalar_type();
   const bool half = dtype == ScalarType::Half || dtype == ScalarType::BFloat16;
-  Tensor sums = torch::stable::to(torch::stable::empty_like(grad), half ? ScalarType::Float : dtype);
+  Tensor sums = half ? torch::stable::to(grad, ScalarType::Float) : torch::stable::empty_like(grad);
   torch::stable::zero_(sums);
   run_warp(dtypes, "warp_grad_image", grad, nullptr, flow, &grad, nullptr, &sums, border, run);
   return torch::stable::to(sums, dtype);

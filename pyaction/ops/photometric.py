@@ -77,7 +77,7 @@ def photometric_loss(
         padding: What a sample outside frame 1 sees, as in `warp`.
 
     Returns:
-        The three terms, unweighted, each a scalar of the frames' dtype, in half precision and under autocast float32.
+        The three terms, unweighted, each a scalar of the frames' dtype, in half precision float32.
         Zero, with zero gradients, for an empty batch.
 
     Raises:
@@ -140,7 +140,7 @@ def _(
     flow: Tensor,
     options: list[float],
     window: int,
-    border: bool,
+    pad_border: bool,
     of_frames: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     shape = frame0.shape if of_frames else (0,)
@@ -162,10 +162,10 @@ def _grad(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     grad_flow, grad_frame0, grad_warped = torch.ops.pyaction.photometric_grad(
         grad, frame0, frame1, flow, *ctx.options, needs_frame0 or needs_frame1
     )
-    _, _, border = ctx.options
+    *_, pad_border = ctx.options
     return (
         grad_frame0 if needs_frame0 else None,
-        torch.ops.pyaction.warp_grad_image(grad_warped, flow, border) if needs_frame1 else None,
+        torch.ops.pyaction.warp_grad_image(grad_warped, flow, pad_border) if needs_frame1 else None,
         grad_flow if needs_flow else None,
         *(None for _ in ctx.options),
     )

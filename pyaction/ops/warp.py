@@ -35,7 +35,8 @@ def warp(image: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = "
             ``"border"``: the nearest edge pixel; the flow then gets no gradient.
 
     Returns:
-        ``(N, C, H, W)``, the image's dtype (float32 under autocast). A flow that is NaN gives NaN.
+        ``(N, C, H, W)``, the image's dtype; half precision under autocast gives float32. A flow that is NaN gives NaN,
+            and an edge pixel that is NaN or infinite also spoils the samples beside it, outside the image.
 
     Raises:
         ValueError: An argument has the wrong rank, shape, dtype or device.

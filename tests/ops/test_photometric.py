@@ -195,6 +195,13 @@ def test_nan_gives_nan(where: str, device: str) -> None:
     assert loss.smoothness.isnan() == (where == "flow")
 
 
+@pytest.mark.parametrize("width", [3, 40])
+def test_overflow_is_infinite(width: int, device: str) -> None:
+    frame = torch.ones(1, 1, 4, width, device=device)
+    flow = torch.zeros(1, 2, 4, width, device=device)
+    assert photometric_loss(frame, 0 * frame, flow, pixel_alpha=9.0).pixel == math.inf
+
+
 FRAME, FLOW = torch.rand(2, 3, 5, 7), torch.rand(2, 2, 5, 7)
 REJECTS = {
     "not a tensor": ((FRAME.numpy(), FRAME, FLOW), {}, TypeError, "frame0 must be a torch.Tensor .*; got ndarray"),

@@ -75,9 +75,9 @@ def test_matches_reference(shape: tuple[int, ...], dtype: torch.dtype, padding: 
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize("channels", [3, 20])
-def test_channels_last(channels: int, padding: str, device: str) -> None:
-    image, flow = sample((2, channels, 19, 37), torch.float32, device)
+@pytest.mark.parametrize(("channels", "width", "smooth"), [(3, 37, False), (20, 37, True), (2, 11, False)])
+def test_channels_last(channels: int, width: int, smooth: bool, padding: str, device: str) -> None:
+    image, flow = sample((2, channels, 19, width), torch.float32, device, smooth)
     interleaved = image.contiguous(memory_format=torch.channels_last)
     results = with_grads(interleaved, flow, padding)
     for result, expected in zip(results, with_grads(image, flow, padding), strict=True):
@@ -146,16 +146,19 @@ def test_empty_batch(shape: tuple[int, ...], device: str) -> None:
     assert flow.grad is not None and (flow.grad == 0).all()
 
 
-def test_nan_flow_gives_nan_and_infinite_flow_leaves_the_image(device: str) -> None:
-    image = torch.rand(1, 1, 2, 3, device=device)
-    flow = torch.zeros(1, 2, 2, 3, device=device)
-    flow[0, 0, 0, 0] = math.nan
-    flow[0, 1, 1, 2] = math.inf
+@pytest.mark.parametrize("width", [3, 37])
+def test_nan_flow_gives_nan_and_infinite_flow_leaves_the_image(width: int, device: str) -> None:
+    image = torch.rand(1, 1, 6, width, device=device)
+    flow = torch.zeros(1, 2, 6, width, device=device)
+    flow[0, 0, 0, 0] = flow[0, 1, 4, width - 1] = math.nan
+    flow[0, 1, 1, 2], flow[0, 0, 3, width - 2] = math.inf, -math.inf
     for padding in PADDINGS:
-        output = warp(image, flow, padding=padding)
-        assert output[0, 0, 0, 0].isnan()
-        assert output.isnan().sum() == 1
-    assert warp(image, flow)[0, 0, 1, 2] == 0
+        output, grad_image, grad_flow = with_grads(image, flow, padding)
+        assert output[0, 0, 0, 0].isnan() and output[0, 0, 4, width - 1].isnan()
+        assert output.isnan().sum() == 2
+        assert grad_image.isnan().sum() <= 8 and grad_flow.isnan().sum() <= 4
+    output = warp(image, flow)
+    assert output[0, 0, 1, 2] == 0 and output[0, 0, 3, width - 2] == 0
 
 
 IMAGE, FLOW = torch.rand(2, 3, 5, 7), torch.rand(2, 2, 5, 7)

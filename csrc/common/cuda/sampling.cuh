@@ -29,23 +29,19 @@ __device__ PixelTaps<compute, offset_t> locate(const scalar_t* flow, int row, in
   return taps;
 }
 
-template <typename compute>
-struct Sample {
-  compute value;
-  compute slope_x, slope_y; // d value / d flow
-};
-
 // Slopes that are not used cost nothing: all is inlined.
 template <typename scalar_t, typename compute, typename offset_t>
 __device__ Sample<compute> sample(const scalar_t* plane, const PixelTaps<compute, offset_t>& t) {
-  const compute pixels[4] = {static_cast<compute>(plane[t.upper]), static_cast<compute>(plane[t.upper + t.right]),
-                             static_cast<compute>(plane[t.lower]), static_cast<compute>(plane[t.lower + t.right])};
-  const compute upper = t.x.weight[0] * pixels[0] + t.x.weight[1] * pixels[1];
-  const compute lower = t.x.weight[0] * pixels[2] + t.x.weight[1] * pixels[3];
-  const compute upper_slope = t.x.slope[0] * pixels[0] + t.x.slope[1] * pixels[1];
-  const compute lower_slope = t.x.slope[0] * pixels[2] + t.x.slope[1] * pixels[3];
-  return {t.y.weight[0] * upper + t.y.weight[1] * lower, t.y.weight[0] * upper_slope + t.y.weight[1] * lower_slope,
-          t.y.slope[0] * upper + t.y.slope[1] * lower};
+  const offset_t rows[2] = {t.upper, t.lower};
+  compute value[2], slope[2];
+  UNROLL
+  for (int i = 0; i < 2; ++i) {
+    const RowSample<compute> row =
+        sample_row(t.x, static_cast<compute>(plane[rows[i]]), static_cast<compute>(plane[rows[i] + t.right]));
+    value[i] = row.value;
+    slope[i] = row.slope;
+  }
+  return join_rows(t.y, value, slope);
 }
 
 } // namespace pyaction

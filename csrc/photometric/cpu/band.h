@@ -93,7 +93,7 @@ void warp_band(const Band<scalar_t>& band) {
 
 template <bool slopes, typename scalar_t>
 void warp_band(const Band<scalar_t>& band) {
-  band.a.border ? warp_band<slopes, true>(band) : warp_band<slopes, false>(band);
+  band.a.pad_border ? warp_band<slopes, true>(band) : warp_band<slopes, false>(band);
 }
 
 } // namespace
