@@ -29,8 +29,8 @@ HOST_DEVICE V tent_slope(V distance) {
 // padding "zeros": neighbours outside [0, size) count as zero. padding "border": the coordinate is clamped, and
 // does not move the sample where it was clamped (the edges themselves included, as in torch's grid_sample).
 // A coordinate that is NaN gives weights that are NaN. V: float, double or Vec (common/vec.h).
-template <bool border, typename V, typename scalar_t>
-HOST_DEVICE AxisTaps<V> axis_taps(V coordinate, scalar_t size) {
+template <bool border, typename V>
+HOST_DEVICE AxisTaps<V> axis_taps(V coordinate, int size) {
   const V zero(0), last(size - 1);
   // The maximum comes first: of NaN it makes the bound, and the index is valid whatever comes.
   const V bounded = min_of(max_of(coordinate, border ? zero : V(-2)), border ? last : V(size + 1));

@@ -42,7 +42,7 @@ struct PhotometricArguments {
   scalar_t* grad_flow;    // [N, 2, H, W]; unused by losses
   scalar_t* grad_frame0;  // [N, C, H, W], or null where it is not wanted; unused by losses
   scalar_t* grad_warped;  // [N, C, H, W], likewise
-  double* sums;           // [N, bands, 3] what each band of patches adds to the losses; unused by grad
+  double* sums;           // [.., 3] what each band of patches, on CUDA each block, adds; unused by grad
   int64_t batch, channels;
   int height, width;
   int patch;                        // side, in pixels

@@ -56,7 +56,7 @@ __device__ Tile tile_of(const PhotometricArguments<scalar_t>& a, const Tiling& t
 template <typename compute>
 struct TileMemory {
   compute frame0[kTilePixels], warped[kTilePixels];
-  WindowMoments<compute> columns[kTileColumns]; // sums over a column, see add_columns
+  WindowMoments<compute> columns[kTileColumns]; // sums over a column, relative to its patch's first pixel
   WindowGrad<compute> patches[kTilePatches];
 };
 
