@@ -21,7 +21,6 @@ from ceiling import Ceiling, has_compiler
 from ours import Ours, Worker
 from peers.optical_flow import Peer, opencv_dis, opencv_tvl1, skimage_tvl1
 from rich.console import Console
-from rich.table import Table as RichTable
 from scenes import MAX_CLIPS, Scene, data_folder, load_clips, load_scenes, resized_pairs
 from sequences import measure_sequences
 from stages import measure_iterations, measure_stages
@@ -240,12 +239,7 @@ def run(plan: Plan, console: Console) -> dict[str, Any]:
 
 def show(result: dict[str, Any], console: Console) -> None:
     for table in tables.all_tables(result):
-        printed = RichTable(title=table.title, title_justify="left")
-        for i, name in enumerate(table.header):
-            printed.add_column(name, justify="left" if i < table.texts else "right")
-        for row in table.rows:
-            printed.add_row(*row)
-        console.print(printed)
+        tables.show(table, console)
     console.print(tables.heading(result))
     console.print("Left out:", *(f"\n  {what}" for what in result["left_out"]))
     console.print(f"Done in {result['seconds']:.0f} s.")

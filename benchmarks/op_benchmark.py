@@ -16,7 +16,7 @@ import machine
 import torch
 from op_tables import all_methods
 from rich.console import Console
-from rich.table import Table as RichTable
+from tables import show
 from timing import Sample, interleaved, summary, timed
 from torch import Tensor
 from verification import Verification, VerificationError
@@ -161,13 +161,7 @@ def main(
     except VerificationError as error:
         console.print(f"[bold red]Refused:[/] {error}. Nothing was timed.")
         return 1
-    table = all_methods(result)
-    printed = RichTable(title=table.title, title_justify="left")
-    for i, name in enumerate(table.header):
-        printed.add_column(name, justify="left" if i < table.texts else "right")
-    for row in table.rows:
-        printed.add_row(*row)
-    console.print(printed)
+    show(all_methods(result), console)
     if options.json is not None:
         path = Path(options.json) if options.json else machine.result_path(result, options.device, op)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from rich.console import Console
+from rich.table import Table as RichTable
+
 Result = dict[str, Any]
 Row = dict[str, Any]
 Size = tuple[int, int]  # width, height
@@ -22,6 +25,15 @@ class Table(NamedTuple):
     header: list[str]
     rows: list[list[str]]
     texts: int = 1
+
+
+def show(table: Table, console: Console) -> None:
+    printed = RichTable(title=table.title, title_justify="left")
+    for i, name in enumerate(table.header):
+        printed.add_column(name, justify="left" if i < table.texts else "right")
+    for row in table.rows:
+        printed.add_row(*row)
+    console.print(printed)
 
 
 def all_tables(result: Result) -> list[Table]:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from reference.tvl1 import moving_texture
+from reference.tvl1 import PARAMS, moving_texture
 from reference.tvl1 import tvl1_flow as reference_tvl1_flow
 from reference.tvl1_opencv import resize, sample
 from torch import Tensor
@@ -23,19 +23,8 @@ SETTINGS = {
     "default": DEFAULT,
     "no stopping rule, no median": replace(DEFAULT, epsilon=0.0, outer_iterations=1, median_size=1),
     "median 3, deep": replace(DEFAULT, median_size=3, scales=9, scale_step=0.5, outer_iterations=2),
-    # No field has its default, 0 or 1. At a scale_step of 0.6 OpenCV's positions are 1e-14 pixels away from others'.
-    "different": TVL1Params(
-        tau=0.2,
-        attachment=0.08,
-        theta=0.4,
-        scales=3,
-        scale_step=0.7,
-        warps=3,
-        outer_iterations=4,
-        inner_iterations=11,
-        epsilon=0.02,
-        median_size=3,
-    ),
+    # At a scale_step of 0.6 OpenCV's positions would be 1e-14 pixels away from others'.
+    "different": replace(PARAMS, as_opencv=True),
 }
 SIZES = [(2, 2), (24, 40), (61, 131), (96, 128)]
 INPUTS = ["uint8", "float32", "initial flow"]
