@@ -33,6 +33,8 @@ class ClipSpec:
     `lambda frames, generator: segment_indices(frames, 3, length=6, generator=generator)`, say."""
     transforms: Sequence[ItemTransform] = ()
     """What is done to each item, in this order: see `pyaction.data.transforms.items`."""
+    on_device: Sequence[ItemTransform] = ()
+    """What is done to each batch after its transfer to the device, by `ClipDataSet.finish`."""
     size: tuple[int, int] | None = None
     """(height, width) that frames are scaled to as they are read; 256 x 340 for two-stream networks."""
     short_side: int | None = None
@@ -85,7 +87,9 @@ class ClipDataSet(Dataset[Item], ABC):
         self.labels = [-1 if item.label is None else item.label for item in self.annotations]
         self.spec = spec
         self.mirrors = mirrors
-        self.transforms = self.allowed(spec.transforms)
+        self.transforms = self._allowed(spec.transforms)
+        self._on_device = self._allowed(spec.on_device)
+        self._finished_batches = 0
         # In shared memory: what the main process says reaches the workers, and what they find reaches it.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._is_unreadable = torch.zeros(len(self.annotations), dtype=torch.bool).share_memory_()
@@ -136,14 +140,23 @@ class ClipDataSet(Dataset[Item], ABC):
     def set_epoch(self, epoch: int) -> None:
         """Draw other frames, crops and flips from now on: those of that epoch, 0 or more. Reaches running workers."""
         self._epoch.fill_(epoch)
+        self._finished_batches = 0
+
+    def finish(self, batch: Item) -> Item:
+        """Do to a batch, on the device that it is on now, what the spec's `on_device` says.
+
+        `ClipDataModule` calls it; in a loop of your own: `batch = data_set.finish(to_device(batch))`. What is random is
+        drawn once for the batch, in the order of the calls since `set_epoch`.
+        """
+        generator = generator_of(self.spec.seed, self.epoch, len(self) + self._finished_batches)
+        self._finished_batches += 1
+        for transform in self._on_device:
+            batch = transform(batch, generator)
+        return batch
 
     def generator(self, index: int) -> torch.Generator:
         """All that is random about an item in this epoch."""
         return generator_of(self.spec.seed, self.epoch, index)
-
-    def allowed(self, transforms: Sequence[ItemTransform]) -> tuple[ItemTransform, ...]:
-        """Leave out of some transforms what must not be done to this data set: mirroring, where `mirrors` is False."""
-        return tuple(transforms) if self.mirrors else without_mirroring(transforms)
 
     @property
     def unreadable(self) -> list[str]:
@@ -187,6 +200,9 @@ class ClipDataSet(Dataset[Item], ABC):
             what = f"{chosen.dtype} {list(chosen.shape)}" if isinstance(chosen, Tensor) else type(chosen).__name__
             raise TypeError(f"ClipSpec: sampler must return frame indices (S, T), int64; got {what}")
         return numbers[chosen]
+
+    def _allowed(self, transforms: Sequence[ItemTransform]) -> tuple[ItemTransform, ...]:
+        return tuple(transforms) if self.mirrors else without_mirroring(transforms)
 
     def _candidates(self, index: int) -> Iterator[int]:
         """The item itself, then what may stand in for it: the next of its class, then the next of any."""

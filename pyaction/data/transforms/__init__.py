@@ -12,7 +12,7 @@ must know what they are, so it is told with each clip (`Content`):
     crop, flip = random_crop(frames.shape[-2:], generator, size=224), random_flip(generator)
     frames, flow = flip(crop(frames, "frames"), "frames"), flip(crop(flow, "flow"), "flow")
 
-The same for the items of a data set, as one list: `TrainingCrop`, `RandomFlip`, ..., see `pyaction.data.transforms.items`.
+The same for the items of a data set, as a list of transforms (`TrainingCrop`, `RandomFlip`, ...): module `items`.
 """
 
 from pyaction.data.transforms.color import ColorJitter, random_color_jitter
