@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ from pyaction.data.sampling import resample_indices
 from pyaction.data.transforms.draws import generator_of
 from pyaction.data.transforms.items import Item, ItemTransform, without_mirroring
 from pyaction.data.video_files import find_annotated
+
+_logger = logging.getLogger(__name__)
 
 Sampler = Callable[[int, torch.Generator], Tensor]
 
@@ -167,7 +169,7 @@ class ClipDataSet(Dataset[Item], ABC):
         """Report a video that cannot be read, the first time; it is not opened again."""
         if not self._is_unreadable[index]:
             self._is_unreadable[index] = True
-            warnings.warn(f"left out: {reason}", stacklevel=2)
+            _logger.warning("left out: %s", reason)
 
     def choose_frames(
         self, index: int, count: int, timestamps: Callable[[], Tensor], generator: torch.Generator
@@ -256,10 +258,9 @@ class VideoDataSet(ClipDataSet):
             )
         if missing:
             self._is_unreadable[missing] = True
-            warnings.warn(
-                f"left out: {len(missing)} of the {len(found)} videos, {self.annotations[missing[0]].path} first, "
-                f"which {root} lacks",
-                stacklevel=2,
+            first = self.annotations[missing[0]].path
+            _logger.warning(
+                "left out: %d of %d videos, %s first, which %s lacks", len(missing), len(found), first, root
             )
         self.files: list[Path] = [
             file or Path(root, item.path) for file, item in zip(found, self.annotations, strict=True)
@@ -278,5 +279,5 @@ class VideoDataSet(ClipDataSet):
         """See `ClipDataSet.read`."""
         with self.open(index) as reader:
             indices = self.choose_frames(index, len(reader), lambda: reader.timestamps, generator)
-            frames = reader.frames(indices.flatten()).unflatten(0, indices.shape)
+            frames = reader.clips(indices)
         return {"frames": frames, "frame_indices": indices}
