@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -24,7 +25,8 @@ class Hardware(Estimator):
     """NVIDIA Optical Flow, by DALI's `fn.optical_flow`: of clips on a GPU from Turing on that has the engine.
 
     The engine gives one vector, in steps of 1/32 pixel, per cell of a grid; between the cells' centres the flow is
-    bilinear. Neither a pair's predecessors nor other clips have a say in it. A call waits for the GPU.
+    bilinear. Neither a pair's predecessors nor other clips have a say in it. A call waits for the GPU, and calls from
+    several threads for each other.
 
     Args:
         grid: Side of a cell in pixels: 4, or from Ampere on also 2 and 1.
@@ -45,6 +47,7 @@ class Hardware(Estimator):
     grid: Literal[1, 2, 4] = 4
     preset: Literal["slow", "medium", "fast"] = "slow"
     _pipelines: dict[int | None, Pipeline] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuses values that DALI would stumble over later."""
@@ -68,11 +71,12 @@ class Hardware(Estimator):
         if capability < _TURING:
             raise RuntimeError(f"flow.Hardware: NVIDIA Optical Flow needs a GPU from Turing on; got {name}")
         try:
-            with torch.cuda.device(clip.device):
+            with self._lock, torch.cuda.device(clip.device):
                 return flow_by(self._run, clip, self.grid)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
+            self._pipelines.pop(clip.device.index, None)  # another clip begins with a new one
             height, width = clip.shape[-2:]
             raise RuntimeError(
                 f"flow.Hardware: NVIDIA Optical Flow with grid {self.grid} does not work for {width} x {height} pixels "
