@@ -26,6 +26,9 @@ from pyaction.video.truncation import announced_size
 
 _MEND = "copy or download it again, or pass on_error='stop' to use the frames before the damage"
 
+# Stands in the index files: another version may decode a damaged file otherwise.
+DECODER = "libavcodec {}.{}.{}".format(*av.library_versions["libavcodec"])
+
 # Of decoded frames (320 x 240: 500, 340 x 256: 400) that a reader holds after `len`. Decoding a second time takes four
 # times as long as holding them.
 HELD_BYTES = 64 * 2**20
@@ -62,8 +65,7 @@ class PyAVReader(Reader):
                 raise VideoError(
                     f"{path} is cut short: it has {actual} of the {announced} bytes that it announces; {_MEND}"
                 )
-        decoder = "libavcodec {}.{}.{}".format(*av.library_versions["libavcodec"])
-        self._index_file = None if index_folder is None else IndexFile(index_folder, path, decoder)
+        self._index_file = None if index_folder is None else IndexFile(index_folder, path, DECODER)
         self._index_is_from_file = False
         # Opened here so that a file that is no video fails now; whoever reads first takes it.
         self._unused_pass: DecodingPass | None = DecodingPass(path)
