@@ -46,6 +46,9 @@ class ClipSpec:
     on_error: Literal["raise", "skip", "stop"] = "raise"
     """A video that cannot be read ends the run, or with "skip" is reported once, counted, and replaced. With "stop" the
     frames before the damage are the video; only where there is none is it skipped."""
+    index_folder: str | os.PathLike[str] | None = None
+    """Where to keep what the first visit to a video finds out about it (made if need be; some kB each): later ones
+    decode only the frames that they need. See `video.open`."""
     seed: int = 0
     """Of everything that is random: item i of epoch e is the same for any number of workers."""
 
@@ -249,6 +252,8 @@ class VideoDataSet(ClipDataSet):
         mirrors: bool = True,
     ) -> None:
         super().__init__(annotations, spec, mirrors=mirrors)
+        if spec.index_folder is not None:
+            Path(spec.index_folder).mkdir(parents=True, exist_ok=True)
         found = find_annotated(root, [item.path for item in self.annotations])
         missing = [index for index, file in enumerate(found) if file is None]
         if missing and spec.on_error == "raise":
@@ -273,6 +278,7 @@ class VideoDataSet(ClipDataSet):
             size=self.spec.size,
             short_side=self.spec.short_side,
             on_error="stop" if self.spec.on_error == "stop" else "raise",
+            index_folder=self.spec.index_folder,
         )
 
     def read(self, index: int, generator: torch.Generator) -> Item:

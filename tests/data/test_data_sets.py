@@ -116,6 +116,14 @@ def test_finish_draws_once_for_a_batch(actions_root: Path) -> None:
     )
 
 
+def test_index_folder(actions_root: Path, tmp_path: Path) -> None:
+    plain = of(actions_root, data.ClipSpec(segments))
+    indexed = of(actions_root, data.ClipSpec(segments, index_folder=tmp_path / "new" / "indexes"))
+    for _ in range(2):
+        assert all(same(plain[i]["frames"], indexed[i]["frames"]) for i in (3, 8))
+    assert len(list((tmp_path / "new" / "indexes").rglob("*.index"))) == 2
+
+
 # ---- broken videos
 
 
