@@ -60,8 +60,8 @@ class FlowCache:
 
     def __init__(self, folder: str | os.PathLike[str], *, bound: float = 20.0) -> None:
         self.folder = Path(folder)
-        self.bound = bound
-        self._trouble: str | None = None
+        self.bound = float(bound)  # 20 and 20.0 are one bound
+        self._grows = True
 
     def flow(
         self,
@@ -96,7 +96,7 @@ class FlowCache:
         count, length, *frame_shape = frames.shape
         result = torch.empty((count, length - 1, 2, *frame_shape[1:]), dtype=torch.uint8)
         keys = _keys(frame_indices, frames)
-        video = self._video(os.fspath(path), settings, frames)
+        video = self._video(os.fsdecode(path), settings, frames)
 
         known = self._attempt(video.read, {key for clip in keys for key in clip})
         missing = [number for number, clip in enumerate(keys) if any(key not in known for key in clip)]
@@ -109,7 +109,7 @@ class FlowCache:
                     if key not in known:
                         new.setdefault(key, pair)
             # What another process has stored meanwhile holds: one pair, one flow.
-            known = new | known | (self._attempt(video.add, new) if self._trouble is None else {})
+            known = new | known | (self._attempt(video.add, new) if self._grows else {})
         for clip, pairs in zip(keys, result, strict=True):
             for key, pair in zip(clip, pairs, strict=True):
                 pair.copy_(known[key])
@@ -126,8 +126,8 @@ class FlowCache:
         try:
             return action(argument)
         except OSError as error:
-            if self._trouble is None:
-                self._trouble = str(error)
+            if self._grows:
+                self._grows = False
                 warnings.warn(f"the flow cache in {self.folder} no longer grows: {error}", stacklevel=3)
             return {}
 
@@ -166,8 +166,7 @@ class _Video:
         packed = {key: _pack(pair) for key, pair in new.items()}  # before others have to wait
         self._index.parent.mkdir(parents=True, exist_ok=True)
         writing = os.O_RDWR | os.O_CREAT
-        with _opened(self._index, writing) as index, _opened(self._flow, writing) as file:
-            fcntl.flock(index, fcntl.LOCK_EX)
+        with _opened(self._index, writing) as index, _opened(self._flow, writing) as file, _locked(index):
             contents = _contents(index)
             places = _entries(contents)
             stored = self._read(file, places, new)
@@ -205,7 +204,17 @@ def _opened(path: Path, flags: int) -> Generator[int]:
     try:
         yield file
     finally:
-        os.close(file)  # and with it the lock goes
+        os.close(file)
+
+
+@contextmanager
+def _locked(file: int) -> Generator[None]:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        # Closing would not do: a process forked meanwhile holds the file open, and with it the lock.
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _contents(file: int) -> bytes:

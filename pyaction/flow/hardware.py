@@ -46,7 +46,7 @@ class Hardware(Estimator):
 
     grid: Literal[1, 2, 4] = 4
     preset: Literal["slow", "medium", "fast"] = "slow"
-    _pipelines: dict[int | None, Pipeline] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _pipelines: dict[int, Pipeline] = field(default_factory=dict, init=False, repr=False, compare=False)
     _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -85,20 +85,19 @@ class Hardware(Estimator):
             ) from error
 
     def _run(self, frames: Tensor) -> Tensor:
-        pipeline = self._pipelines.get(frames.device.index)
+        device = frames.device.index
+        pipeline = self._pipelines.get(device)
         if pipeline is None or pipeline.max_batch_size < len(frames):
-            pipeline = self._pipelines[frames.device.index] = self._pipeline(frames)
+            pipeline = self._pipelines[device] = self._pipeline(device, len(frames))
         (vectors,) = pipeline.run(clip=frames)
         copy = torch.from_dlpack(vectors.as_tensor()).clone()
         torch.cuda.current_stream().synchronize()  # DALI may now have its memory back
         return copy
 
-    def _pipeline(self, frames: Tensor) -> Pipeline:
+    def _pipeline(self, device: int, batch_size: int) -> Pipeline:
         from nvidia.dali import Pipeline, fn
 
-        pipeline = Pipeline(
-            batch_size=len(frames), num_threads=1, device_id=frames.device.index, prefetch_queue_depth=1
-        )
+        pipeline = Pipeline(batch_size=batch_size, num_threads=1, device_id=device, prefetch_queue_depth=1)
         with pipeline:
             clip = fn.external_source(name="clip", device="gpu", layout="FHWC")
             vectors = fn.optical_flow(clip, device="gpu", output_grid=self.grid, preset=_PRESETS[self.preset])

@@ -32,7 +32,7 @@ class RAFT(Estimator):
 
     Computes in float32, also under autocast. Frames are padded by their border pixels to multiples of 8 and to at
     least 128 x 128. Memory beside the flow stays below about a gigabyte, or what a single pair needs (a pair of
-    1920 x 1080: 7 GB). The network is loaded when the first clip comes, and is kept. One call runs at a time;
+    1920 x 1080: up to 8 GB). The network is loaded when the first clip comes, and is kept. One call runs at a time;
     threads wait for each other.
 
     Args:

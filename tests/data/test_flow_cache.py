@@ -225,6 +225,30 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
         assert writing.result(timeout=20) == [1] and entry_count(tmp_path) == 6
 
 
+def test_a_fork_takes_no_lock_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loader starts its workers while another thread stores flow."""
+    write, children = os.pwrite, []
+
+    def fork_and_write(file: int, data: bytes, offset: int) -> int:
+        if not children:
+            children.append(os.fork())
+            if children[0] == 0:
+                time.sleep(30)
+                os._exit(0)
+        return write(file, data, offset)
+
+    cache = FlowCache(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", fork_and_write)
+        ask(cache, clips(0))
+    try:
+        with ThreadPoolExecutor() as pool:
+            assert pool.submit(ask, cache, clips(4)).result(timeout=10) == [1]
+    finally:
+        os.kill(children[0], signal.SIGKILL)
+        os.waitpid(children[0], 0)
+
+
 def test_killed_at_any_moment(tmp_path: Path) -> None:
     for seed in range(4):
         process = worker(tmp_path, seed, 10_000)
@@ -341,3 +365,11 @@ def test_rejects(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="method must return"):
         cache.flow("a", clips(0), frames, lambda clip: clip.float(), "mine")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.gpu
+def test_cuda(tmp_path: Path) -> None:
+    frames = torch.randint(0, 256, (1, 3, 3, 40, 50), dtype=torch.uint8).cuda()
+    cache = FlowCache(tmp_path)
+    first = cache.flow("a", clips(0, length=3), frames, "tvl1")
+    assert first.is_cuda and torch.equal(cache.flow("a", clips(0, length=3), frames, "tvl1"), first)

@@ -39,6 +39,14 @@ def test_tvl1_is_the_op_with_its_preset() -> None:
     assert torch.equal(flow.estimate(clip, flow.TVL1("fast")), ops.tvl1_flow_clip(clip, params="fast"))
 
 
+@pytest.mark.gpu
+def test_cpu_matches_cuda() -> None:
+    clip = moving_clip()
+    motion = flow.estimate(clip.cuda())
+    assert motion.is_cuda
+    assert flow.endpoint_error(motion.cpu(), flow.estimate(clip)) < 0.02
+
+
 @pytest.mark.parametrize("method", ["tvl1", "raft", "hardware", nn.Identity()])
 @pytest.mark.parametrize(("n", "t"), [(0, 5), (3, 1), (0, 1)])
 def test_empty(method: object, n: int, t: int) -> None:

@@ -96,6 +96,12 @@ def test_refuses_the_cpu() -> None:
         flow.estimate(torch.rand(1, 2, 3, 40, 40), "hardware")
 
 
+def test_dali_knows_the_arguments() -> None:
+    """It looks at them when a pipeline is described, which needs no GPU yet."""
+    pytest.importorskip("nvidia.dali")
+    assert flow.Hardware(grid=2, preset="fast")._pipeline(0, 3).max_batch_size == 3
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("grid", [1, 4])
 def test_engine(grid: int) -> None:
