@@ -5,9 +5,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import struct
-import warnings
 import zlib
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
@@ -20,6 +20,8 @@ from torch import Tensor
 from pyaction import flow
 from pyaction._native import build_facts
 from pyaction.flow.estimation import Method
+
+_logger = logging.getLogger(__name__)
 
 _FORMAT = 1  # raised where old files would be misread
 # A pair of frames: number and CRC-32 of the first and of the second one.
@@ -128,7 +130,7 @@ class FlowCache:
         except OSError as error:
             if self._grows:
                 self._grows = False
-                warnings.warn(f"the flow cache in {self.folder} no longer grows: {error}", stacklevel=3)
+                _logger.warning("the flow cache in %s no longer grows: %s", self.folder, error)
             return {}
 
 
