@@ -236,9 +236,9 @@ class PyAVReader(Reader):
         disappointment the file is only decoded from its start, which is exact by definition.
         """
         self._require_open()
-        if number in self._held:  # what the complete pass saw
-            return self._held[number]
         index = self._index()
+        if number in self._held:
+            return self._held[number]
         frame = self._advance(number, index)
         if frame is None:
             self._seeking_is_exact = False
