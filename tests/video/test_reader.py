@@ -111,6 +111,7 @@ def test_a_file_is_decoded_once(folder, monkeypatch):
         assert len(opened) == 1
         next(iter(reader))
         assert len(reader._held) == 0
+        assert [number_in(frame) for frame in reader.frames([30, 7])] == [30, 7]
     with video.open(folder / "mpeg4.avi") as reader:
         len(reader)
     assert len(reader._held) == 0
