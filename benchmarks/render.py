@@ -5,11 +5,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from decoding_tables import decoding_table
 from op_tables import essence
 from tables import NONE, Result, Table, heading, readme_tables
 
 README = Path(__file__).parents[1] / "README.md"
 END = "<!-- end -->"
+DECODERS = ("av", "opencv-contrib-python-headless", "decord", "torchcodec")
 PEERS = ("torch", "kornia", "torchmetrics", "pytorch-msssim", "pytorch-metric-learning")
 
 
@@ -36,6 +38,19 @@ def ops_markdown(results: Sequence[Result]) -> str:
     return f"{processor}; {first['date'][:10]}, commit {commits}; {packages}.\n\n{_table(essence(results))}"
 
 
+def decoding_markdown(result: Result) -> str:
+    if result["quick"]:
+        raise ValueError("decoding: a quick run is not for the README; run it without --quick")
+    machine, versions = result["machine"], result["versions"]
+    packages = ", ".join(f"{name} {versions[name]}" for name in DECODERS)
+    clips = "UCF101" if result["data"] == "real" else "generated"
+    left_out = "".join(f" {sentence}." for sentence in result["left_out"])
+    return (
+        f"{machine['cpu']}; {result['date'][:10]}, commit {result['commit']}; {packages}; {clips} clips.{left_out}\n\n"
+        f"{_table(decoding_table(result))}"
+    )
+
+
 def replaced(text: str, name: str, new: str) -> str:
     """The text with something else between the comments `<!-- name -->` and `<!-- end -->`."""
     comment = f"<!-- {name} -->"
@@ -55,7 +70,7 @@ def _table(table: Table) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Puts the tables of benchmark results into a README.")
     parser.add_argument(
-        "results", type=Path, nargs="+", help="what bench_*.py --json wrote: of TV-L1, of all other ops"
+        "results", type=Path, nargs="+", help="what bench_*.py --json wrote: of TV-L1, of decoding, of all other ops"
     )
     parser.add_argument("--readme", type=Path, default=README)
     arguments = parser.parse_args()
@@ -64,6 +79,8 @@ def main() -> None:
     for result in results:
         if "pairs" in result:  # of bench_tvl1.py
             text = replaced(text, "tvl1 benchmark", tvl1_markdown(result))
+        if result["benchmark"] == "decoding":
+            text = replaced(text, "decoding benchmark", decoding_markdown(result))
     if ops := [result for result in results if "cases" in result]:
         text = replaced(text, "ops benchmark", ops_markdown(ops))
     arguments.readme.write_text(text)

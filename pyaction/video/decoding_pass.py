@@ -50,6 +50,9 @@ class DecodingPass:
         # 17 % for VP9 at 1080x1920 (to RGB); whoever is in a hurry reads several files at once.
         stream.thread_type = "NONE"
         stream.thread_count = 1
+        if stream.codec_context.name == "mjpeg":
+            # Without it nothing tells that a part of a picture is missing, which shows what lay in memory instead.
+            stream.codec_context.options = {"err_detect": "explode"}
         self.stream = stream
         self._frames = self._decode()
 

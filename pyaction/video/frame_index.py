@@ -28,8 +28,8 @@ class FrameIndex:
     """Presentation time of each frame in ticks of the stream; None where the file has none."""
     keyframes: list[int] = field(default_factory=list)
     """Numbers of the frames at which decoding may begin, increasing."""
-    fingerprints: list[int] = field(default_factory=list)
-    """A number for each frame that changes with its pixels."""
+    fingerprints: list[int | None] = field(default_factory=list)
+    """A number for each frame that changes with its pixels; None for a frame that is itself at hand."""
     upright_size: tuple[int, int] = (0, 0)
     """Height and width of the first frame, turned as the file says."""
     quarter_turns: int = 0
@@ -38,7 +38,7 @@ class FrameIndex:
     def __len__(self) -> int:
         return len(self.pts)
 
-    def append(self, frame: VideoFrame) -> None:
+    def append(self, frame: VideoFrame, *, is_held: bool = False) -> None:
         """Remember the next frame."""
         if len(self.pts) == 0:
             self.quarter_turns = round(frame.rotation / 90) % 4
@@ -47,7 +47,7 @@ class FrameIndex:
         if frame.key_frame:
             self.keyframes.append(len(self.pts))
         self.pts.append(frame.pts)
-        self.fingerprints.append(fingerprint(frame))
+        self.fingerprints.append(None if is_held else fingerprint(frame))
 
     def matches(self, number: int, frame: VideoFrame) -> bool:
         """Tell whether a decoded frame is the one of that number, to the pixel."""

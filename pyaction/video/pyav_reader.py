@@ -18,7 +18,7 @@ from av.error import FFmpegError
 from torch import Tensor
 
 from pyaction.video.decoding_pass import DamageError, DecodingPass
-from pyaction.video.frame_index import FrameIndex
+from pyaction.video.frame_index import FrameIndex, fingerprint
 from pyaction.video.frame_pixels import Layout, PixelConverter
 from pyaction.video.index_file import IndexFile
 from pyaction.video.reader import Reader, VideoError, whole_numbers
@@ -125,17 +125,25 @@ class PyAVReader(Reader):
     # ------------------------------------------------------------------ reading in order
 
     def __iter__(self) -> Iterator[Tensor]:
-        self._held.clear()  # whoever reads in order needs them no more
+        self._release_held()  # whoever reads in order needs them no more
         for frame in self._decode():
             yield torch.from_numpy(self._convert(frame))
 
-    def _decode(self) -> Iterator[av.VideoFrame]:
-        """Yield every frame of the file as decoded; a complete pass leaves the index behind."""
+    def _decode(self, held: dict[int, av.VideoFrame] | None = None) -> Iterator[av.VideoFrame]:
+        """Yield every frame of the file as decoded; a complete pass leaves the index behind.
+
+        Frames are put into `held` so far as there is room for them.
+        """
         index = FrameIndex()
+        room = HELD_BYTES
         current = self._open_pass()
         try:
             for frame in current:
-                index.append(frame)
+                if held is not None:
+                    room -= sum(plane.buffer_size for plane in frame.planes)
+                    if room >= 0:
+                        held[len(index)] = frame
+                index.append(frame, is_held=self._index_file is None and held is not None and room >= 0)
                 if self._layout is None:
                     self._layout = self._layout_of(index)
                 yield frame
@@ -168,13 +176,18 @@ class PyAVReader(Reader):
         return self._complete_index
 
     def _make_index(self) -> None:
-        """Decode the whole file, and hold the frames so far as there is room for them."""
-        held, room = {}, HELD_BYTES
-        for number, frame in enumerate(self._decode()):
-            room -= sum(plane.buffer_size for plane in frame.planes)
-            if room >= 0:
-                held[number] = frame
+        """Decode the whole file."""
+        held: dict[int, av.VideoFrame] = {}
+        for _ in self._decode(held):
+            pass
         self._held = held
+
+    def _release_held(self) -> None:
+        index = self._complete_index
+        for number, frame in self._held.items():
+            if index is not None and index.fingerprints[number] is None:
+                index.fingerprints[number] = fingerprint(frame)
+        self._held.clear()
 
     def _open_pass(self) -> DecodingPass:
         self._require_open()
@@ -236,9 +249,9 @@ class PyAVReader(Reader):
         disappointment the file is only decoded from its start, which is exact by definition.
         """
         self._require_open()
-        if number in self._held:  # what the complete pass saw
-            return self._held[number]
         index = self._index()
+        if number in self._held:
+            return self._held[number]
         frame = self._advance(number, index)
         if frame is None:
             self._seeking_is_exact = False

@@ -4,7 +4,10 @@ from fractions import Fraction
 
 import av
 import numpy as np
+import torch
 from av.video.reformatter import ColorRange, Colorspace
+
+from pyaction import video
 
 HEIGHT, WIDTH, COUNT = 64, 96, 45
 BITS = 6
@@ -62,3 +65,9 @@ def encode(path, codec, pixel_format, options, pictures, *, ticks=None, rotation
             frame.time_base = Fraction(1, rate) if ticks is None else Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def sequential(path, **options):
+    """Every frame, in order."""
+    with video.open(path, **options) as reader:
+        return torch.stack(list(reader))

@@ -203,6 +203,7 @@ def test_many_processes_share_a_folder(folder, index_folder):
 
 
 def count_and_pick(path, index_folder):
+    torch.set_num_threads(1)  # after a fork the threads of the parent are gone
     with video.open(path, index_folder=index_folder) as reader:
         return len(reader), [number_in(frame) for frame in reader.frames([17, 4])]
 

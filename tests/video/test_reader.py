@@ -1,28 +1,16 @@
 """Reading: what comes out of a file is exactly what is in it, or an error that says what is wrong."""
 
-import re
 from fractions import Fraction
-from pathlib import Path
 
 import av
-import cv2
-import numpy as np
 import pytest
 import torch
-from video.numbered_video import COUNT, HEIGHT, WIDTH, encode, number_in, numbered_picture
+from video.numbered_video import COUNT, HEIGHT, WIDTH, encode, number_in, numbered_picture, sequential
 
 from pyaction import video
+from pyaction.data.sampling import resample_indices
 from pyaction.video import pyav_reader
 from pyaction.video.frame_index import FrameIndex
-from pyaction.video.frame_pixels import Layout, PixelConverter
-
-
-def sequential(path, **options):
-    with video.open(path, **options) as reader:
-        return torch.stack(list(reader))
-
-
-# ---------------------------------------------------------------------- frames
 
 
 def test_every_frame_in_order(path):
@@ -123,6 +111,7 @@ def test_a_file_is_decoded_once(folder, monkeypatch):
         assert len(opened) == 1
         next(iter(reader))
         assert len(reader._held) == 0
+        assert [number_in(frame) for frame in reader.frames([30, 7])] == [30, 7]
     with video.open(folder / "mpeg4.avi") as reader:
         len(reader)
     assert len(reader._held) == 0
@@ -230,6 +219,11 @@ def test_timestamps_of_a_variable_rate(tmp_path, name):
     with video.open(tmp_path / name) as reader:
         assert [number_in(frame) for frame in reader.frames([5, 1, 9])] == [5, 1, 9]
         assert torch.allclose(reader.timestamps, torch.tensor(ticks, dtype=torch.float64) / 1000, atol=1e-3)
+        # Wanted are 0, 200, 400, ..., 2000 ms: the last frame lasts as long as the mean one, until 2222 ms.
+        chosen = resample_indices(reader.timestamps, 5)
+        table = [0, 3, 4, 4, 5, 5, 6, 7, 7, 8, 9]
+        assert chosen.tolist() == table
+        assert [number_in(frame) for frame in reader.frames(chosen)] == table
 
 
 @pytest.mark.parametrize("pts", [[1, 4, 3, 5, 7, 6], [0, None, 2, 3, 4, 5]], ids=["out of order", "missing"])
@@ -253,151 +247,3 @@ def test_a_raw_stream_without_times(tmp_path):
         assert [number_in(frame) for frame in reader.frames([19, 0, 7])] == [19, 0, 7]
         assert len(reader) == 20
         assert bool((reader.timestamps.diff() > 0).all())
-
-
-# ---------------------------------------------------------------------- pixels
-
-
-def test_colours_survive(folder):
-    frames = sequential(folder / "mjpeg.avi")
-    expected = torch.from_numpy(numbered_picture(21)).permute(2, 0, 1)
-    # Away from edges, where chroma is shared by 4 pixels.
-    for y, x in ((8, 8), (8, 24), (48, 50), (60, 4)):
-        assert (frames[21, :, y, x].int() - expected[:, y, x].int()).abs().max() <= 8
-
-
-@pytest.mark.parametrize("width", [340, 1080, 66])
-def test_the_right_margin(tmp_path, width):
-    """swscale leaves the last columns of some formats unwritten where the width is no multiple of 16."""
-    picture = np.full((32, width, 3), (200, 120, 40), np.uint8)
-    encode(tmp_path / "plain.mp4", "libx264", "yuv420p", {}, [picture])
-    frame = sequential(tmp_path / "plain.mp4")[0]
-    assert (frame.int() - torch.tensor([200, 120, 40])[:, None, None]).abs().max() <= 4
-
-
-@pytest.mark.parametrize("colorspace", [5, 1], ids=["bt601", "bt709"])
-def test_gray_is_the_luma_of_rgb(tmp_path, colorspace):
-    generator = np.random.default_rng(3)
-    blocks = generator.integers(0, 256, (4, 6, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
-    encode(tmp_path / "v.mp4", "libx264", "yuv420p", {"crf": "5"}, [blocks] * 3, colorspace=colorspace)
-    rgb = sequential(tmp_path / "v.mp4").double()
-    gray = sequential(tmp_path / "v.mp4", color="gray")
-    assert gray.shape == (3, 1, 64, 96)
-    luma = 0.299 * rgb[:, 0] + 0.587 * rgb[:, 1] + 0.114 * rgb[:, 2]
-    assert (gray[:, 0] - luma).abs().max() < 0.6
-    centres = torch.from_numpy(blocks).permute(2, 0, 1)[:, 8::16, 8::16]
-    assert (rgb[1, :, 8::16, 8::16] - centres).abs().max() <= 6  # the tag was followed
-
-
-@pytest.mark.parametrize("colorspace", [5, 1], ids=["bt601", "bt709"])
-@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuvj420p"])
-@pytest.mark.parametrize(("height", "width"), [(48, 80), (30, 320), (31, 80), (48, 72), (38, 340)])
-def test_planes_have_the_pixels_of_packed_rgb(pixel_format, colorspace, height, width):
-    """Which conversion is taken depends on the size; what comes out does not."""
-    noise = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8).numpy()
-    frame = av.VideoFrame.from_ndarray(noise, format="rgb24").reformat(format=pixel_format)
-    frame.colorspace = colorspace
-    result = np.empty((3, height, width), np.uint8)
-    PixelConverter().convert(frame, Layout(height, width, quarter_turns=0), result)
-    packed = frame.reformat(format="rgb24", interpolation="BICUBIC").to_ndarray()
-    np.testing.assert_array_equal(result, packed.transpose(2, 0, 1))
-
-
-def test_a_rare_colour_tag(tmp_path):
-    """swscale refuses some; the frames are read as BT.601 then."""
-    encode(tmp_path / "v.mp4", "libx264", "yuv420p", {}, [numbered_picture(9)], colorspace=8)
-    with av.open(str(tmp_path / "v.mp4")) as container, pytest.raises(OSError, match="not supported"):
-        next(container.decode(video=0)).to_ndarray(format="rgb24")
-    frame = sequential(tmp_path / "v.mp4")[0]
-    assert (frame[:, 60, 4].int() - 40).abs().max() <= 4
-
-
-def test_size(path):
-    every = sequential(path)
-    with video.open(path, size=(32, 48)) as reader:
-        assert reader.size == (32, 48)
-        small = reader.frames([44, 7])
-    assert small.shape == (2, 3, 32, 48)
-    assert [number_in(frame) for frame in small] == [44, 7]
-    # Bicubic, widened for shrinking, as torch's with antialias.
-    expected = torch.nn.functional.interpolate(
-        every[[44, 7]].float(), size=(32, 48), mode="bicubic", antialias=True
-    ).clamp(0, 255)
-    assert (small - expected).abs().mean() < 3
-
-
-@pytest.mark.parametrize(("shape", "expected"), [((64, 96), (30, 45)), ((98, 66), (44, 30)), ((50, 50), (30, 30))])
-def test_short_side(tmp_path, shape, expected):
-    encode(tmp_path / "v.mp4", "libx264", "yuv420p", {}, [np.zeros((*shape, 3), np.uint8)])
-    with video.open(tmp_path / "v.mp4", short_side=30) as reader:
-        assert reader.size == expected
-        assert next(iter(reader)).shape[1:] == expected
-
-
-@pytest.mark.skipif(not hasattr(av.VideoStream, "set_display_rotation"), reason="PyAV 18 writes rotations")
-@pytest.mark.parametrize("rotation", [90, -90, 180])
-def test_frames_come_upright(tmp_path, rotation):
-    path = tmp_path / "phone.mp4"
-    picture = np.full((64, 96, 3), 30, np.uint8)
-    picture[:32, :48] = 220
-    encode(path, "libx264", "yuv420p", {}, [picture] * 3, rotation=rotation)
-    capture = cv2.VideoCapture(str(path))  # an independent reader that turns frames as players do
-    expected = torch.from_numpy(capture.read()[1]).permute(2, 0, 1).flip(0)
-    capture.release()
-    with video.open(path) as reader:
-        assert reader.size == tuple(expected.shape[1:])
-        frame = reader.frames([1])[0]
-    assert (frame.int() - expected.int()).abs().max() <= 8
-    with video.open(path, size=(24, 20)) as reader:
-        assert reader.frames().shape == (3, 3, 24, 20)
-
-
-def test_a_size_that_changes(tmp_path):
-    """Two MJPEG streams of different sizes, one after the other in one file."""
-    for name, shape in (("a.mjpeg", (64, 96)), ("b.mjpeg", (32, 48))):
-        picture = cv2.resize(numbered_picture(33), shape[::-1], interpolation=cv2.INTER_AREA)
-        encode(tmp_path / name, "mjpeg", "yuvj420p", {}, [picture] * 2)
-    joined = tmp_path / "joined.mjpeg"
-    joined.write_bytes((tmp_path / "a.mjpeg").read_bytes() + (tmp_path / "b.mjpeg").read_bytes())
-    with video.open(joined) as reader:
-        frames = reader.frames()
-    assert frames.shape == (4, 3, 64, 96)
-    assert [number_in(frame) for frame in frames] == [33] * 4
-
-
-# ---------------------------------------------------------------------- real data sets
-
-
-def real_videos(folder):
-    rows = (folder / "INDEX.md").read_text()
-    return re.findall(r"^\| (videos/\S+) .*?(\d+) frames decoded", rows, re.MULTILINE)
-
-
-def test_real_videos(real_data):
-    found = real_videos(real_data)
-    assert len(found) >= 30
-    for name, expected in found:
-        path = real_data / name
-        with video.open(path, short_side=64) as reader:
-            count = len(reader)
-            assert count == int(expected), name
-            times = reader.timestamps
-            assert len(times) == count
-            assert bool((times.diff() > 0).all()), name
-            every = reader.frames()
-            indices = torch.randint(-count, count, (9,), generator=torch.Generator().manual_seed(count)).tolist()
-            for index in indices:
-                assert torch.equal(reader.frames([index])[0], every[index]), (name, index)
-
-
-def test_real_videos_cut(real_data, tmp_path):
-    for name, expected in real_videos(real_data)[::4]:
-        content = (real_data / name).read_bytes()
-        path = tmp_path / f"cut{Path(name).suffix}"
-        path.write_bytes(content[: len(content) * 6 // 10])
-        with pytest.raises(video.VideoError, match="is cut short"):
-            video.open(path)
-        if path.suffix != ".mp4":  # these have their index at the end
-            with video.open(path, on_error="stop", short_side=32) as reader:
-                assert 0 < len(reader) < int(expected)
-                assert reader.frames([-1, 0]).shape[0] == 2

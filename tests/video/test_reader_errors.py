@@ -158,6 +158,18 @@ def test_damaged_file(folder, tmp_path, name):
         assert [number_in(frame) for frame in first[:15]] == list(range(15))[: len(first)]
 
 
+def test_a_jpeg_that_breaks_off(folder, tmp_path):
+    """FFmpeg by default returns such a picture without a word, and what lay in memory for the part that it lacks."""
+    content = bytearray((folder / "mjpeg.avi").read_bytes())
+    end = packet_positions(folder / "mjpeg.avi")[21]
+    content[end - 300 : end - 240] = b"\x55" * 60
+    (tmp_path / "a.avi").write_bytes(content)
+    with video.open(tmp_path / "a.avi") as reader, pytest.raises(video.VideoError, match="is damaged after 20 frames"):
+        len(reader)
+    with video.open(tmp_path / "a.avi", on_error="stop") as reader:
+        assert [number_in(frame) for frame in reader] == list(range(20))
+
+
 def test_no_frame_decodes(folder, tmp_path):
     """A WebM file cut right after its header; the length is taken out so that only decoding can tell."""
     content = bytearray((folder / "vp9.webm").read_bytes())
