@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from pyaction.data.layouts import FrameLayout, Pictures, filled, listing, picture_names, shown
+from pyaction.data.layouts import LAYOUTS, FrameLayout, Pictures, filled, listing, picture_names, shown
 
 _NUMBERED = re.compile(r"(?P<head>.*?)(?P<number>[0-9]+)(?P<tail>[xy]?\.(?:jpg|jpeg|png))", re.DOTALL | re.IGNORECASE)
 _STEP = re.compile(r"flow_\{axis\}_([pm])([1-9][0-9]{0,3})_")
-_FRAME_HEADS = ("img_", "image_", "frame", "", "{name}-")
-_FLOW_HEADS = ("flow_{axis}_", "{axis}_", "TVL1jpg_{axis}_", "{id:06d}-{axis}_")
+_HEAD = re.compile(r"/([^/]*)\{index")
 _SAMPLES = 100  # folders that are looked into before detection gives up
 
 
@@ -138,3 +137,13 @@ def _folders(folder: Path) -> list[str]:
             return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
         raise ValueError(f"{folder} cannot be listed: {error.strerror}") from None
+
+
+def _heads(pictures: Iterable[Pictures | None]) -> list[str]:
+    """What the names of pictures begin with in the known layouts."""
+    templates = [one.template for one in pictures if one]
+    return sorted({head[1] for template in templates if (head := _HEAD.search(template))})
+
+
+_FRAME_HEADS = _heads(layout.frames for layout in LAYOUTS.values())
+_FLOW_HEADS = [head for head in _heads(layout.flow for layout in LAYOUTS.values()) if "{axis}" in head]

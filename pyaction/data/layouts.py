@@ -1,19 +1,21 @@
 """Folders of extracted frames and flow: how their files are named, and which file is which frame.
 
-The layouts of the tools in use, found from the folders themselves. `{video}` is a video's folder, `{name}` its last
-part, `{id:06d}` that as a number; `%05d` stands for a number of any width, .jpg for .jpeg and .png too:
+The layouts of the tools in use, found from the folders themselves, or taken by name from `LAYOUTS`. `{video}` is a
+video's folder, `{name}` its last part, `{id:06d}` that as a number; `%05d` stands for a number of any width, .jpg for
+.jpeg and .png too:
 
-| tool | frames | flow |
-|---|---|---|
-| dense_flow, TSN, denseflow, pyaction flow | {video}/img_%05d.jpg | {video}/flow_x_%05d.jpg, flow_y_%05d.jpg |
-| denseflow with a step of n or -n | {video}/img_%05d.jpg | {video}/flow_x_p{n}_%05d.jpg or flow_x_m{n}_%05d.jpg, y |
-| mmaction2 | {video}/img_%05d.jpg | {video}/x_%05d.jpg, y_%05d.jpg |
-| Hidden Two-Stream, 3D-ResNets-PyTorch | {video}/image_%04d.jpg | {video}/flow_x_%04d.jpg, y |
-| twostreamfusion | jpegs_256/{video}/frame%06d.jpg | tvl1_flow/u/{video}/frame%06d.jpg, v |
-| MARS | {video}/%05d.jpg | {video}/TVL1jpg_x_%05d.jpg, y |
-| pytorch-i3d | {video}/{name}-%06d.jpg | {video}/{name}-%06dx.jpg, y |
-| TRN and TSM, Something-Something V2 | {video}/%06d.jpg | {video}/%06d.jpg in another root, x and y in one picture |
-| TSM, Something-Something V1 | {video}/%05d.jpg | {id:06d}/{id:06d}-x_%05d.jpg, y |
+| name | tool | frames | flow |
+|---|---|---|---|
+| dense_flow | dense_flow, TSN, denseflow, pyaction flow | {video}/img_%05d.jpg | {video}/flow_x_%05d.jpg, y |
+| | denseflow with a step of n or -n | {video}/img_%05d.jpg | {video}/flow_x_p{n}_%05d.jpg or flow_x_m{n}_%05d.jpg, y |
+| mmaction2 | mmaction2 | {video}/img_%05d.jpg | {video}/x_%05d.jpg, y |
+| hidden_two_stream | Hidden Two-Stream | {video}/image_%04d.jpg | {video}/flow_x_%04d.jpg, y |
+| resnets_3d | 3D-ResNets-PyTorch | {video}/image_%05d.jpg | |
+| twostreamfusion | twostreamfusion | jpegs_256/{video}/frame%06d.jpg | tvl1_flow/u/{video}/frame%06d.jpg, v |
+| mars | MARS | {video}/%05d.jpg | {video}/TVL1jpg_x_%05d.jpg, y |
+| i3d | pytorch-i3d | {video}/{name}-%06d.jpg | {video}/{name}-%06dx.jpg, y |
+| tsm_v2 | TRN and TSM, Something-Something V2 | {video}/%06d.jpg | {video}/%06d.jpg in another root, x and y in one |
+| tsm_v1 | TSM, Something-Something V1 | {video}/%05d.jpg | {id:06d}/{id:06d}-x_%05d.jpg, y |
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 _INDEX = re.compile(r"\{index:0([1-9])d\}")
-_VIDEO_SUFFIXES = {".avi", ".mp4", ".webm", ".mkv", ".mov", ".mpg", ".mpeg", ".wmv", ".flv", ".m4v"}
+VIDEO_SUFFIXES = frozenset(
+    ".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split(),
+)
 
 
 @dataclass(frozen=True)
@@ -171,6 +175,30 @@ class FrameLayout:
             raise ValueError(f"{root} and {flow_root} must both have folders of classes, or neither")
         return replace(other, frames=layout.frames)
 
+    @staticmethod
+    def named(name: str, root: str | os.PathLike[str]) -> FrameLayout:
+        """Return the layout of a tool, one of `LAYOUTS`, for a folder that is to be filled.
+
+        Where frames and flow need two roots, as in `tsm_v2`, these are ``root/frames`` and ``root/flow``.
+
+        Raises:
+            ValueError: There is no layout of that name.
+        """
+        if name not in LAYOUTS:
+            raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}; got {name!r}")
+        layout = LAYOUTS[name]
+        frames, flow = (
+            pictures and replace(pictures, root=Path(root) / pictures.root) for pictures in (layout.frames, layout.flow)
+        )
+        return FrameLayout(frames, flow)
+
+    def folders(self, video: str) -> tuple[Path, ...]:
+        """All folders that the pictures of one video lie in; `video` as the templates take it."""
+        found = [self.frames.path(video, 0).parent] if self.frames else []
+        if self.flow:
+            found += [self.flow.path(video, 0, axis).parent for axis in self.flow.axes or ("",)]
+        return tuple(dict.fromkeys(found))
+
     def open(self, path: str) -> FrameFolder:
         """Look into the folder of one video.
 
@@ -182,7 +210,7 @@ class FrameLayout:
             ValueError: A picture is missing, which is named, or frames and flow are not of one video.
         """
         stem, suffix = os.path.splitext(path)
-        parts = (stem if suffix.lower() in _VIDEO_SUFFIXES else path.rstrip("/")).split("/")
+        parts = (stem if suffix.lower() in VIDEO_SUFFIXES else path.rstrip("/")).split("/")
         video = "/".join(parts[-2:] if self.class_folders else parts[-1:])
         num_frames = self.frames.count(video) if self.frames else 0
         num_flows = self.flow.count(video) if self.flow else 0
@@ -221,3 +249,27 @@ def listing(names: list[str]) -> str:
     """A few names, for an error."""
     some = ", ".join(map(repr, sorted(names)[:4]))
     return f"{some} and {len(names) - 4} more" if len(names) > 4 else some or "nothing"
+
+
+def _tool(
+    frames: str, flow: str | None, axes: tuple[str, ...] = ("x", "y"), roots: tuple[str, str] = ("", "")
+) -> FrameLayout:
+    """A layout below a folder that is not known yet; all tools count from 1."""
+    return FrameLayout(
+        Pictures(Path(roots[0]), frames, start=1), flow and Pictures(Path(roots[1]), flow, start=1, axes=axes) or None
+    )
+
+
+LAYOUTS = {
+    "dense_flow": _tool("{video}/img_{index:05d}.jpg", "{video}/flow_{axis}_{index:05d}.jpg"),
+    "mmaction2": _tool("{video}/img_{index:05d}.jpg", "{video}/{axis}_{index:05d}.jpg"),
+    "hidden_two_stream": _tool("{video}/image_{index:04d}.jpg", "{video}/flow_{axis}_{index:04d}.jpg"),
+    "resnets_3d": _tool("{video}/image_{index:05d}.jpg", None),
+    "twostreamfusion": _tool(
+        "jpegs_256/{video}/frame{index:06d}.jpg", "tvl1_flow/{axis}/{video}/frame{index:06d}.jpg", ("u", "v")
+    ),
+    "mars": _tool("{video}/{index:05d}.jpg", "{video}/TVL1jpg_{axis}_{index:05d}.jpg"),
+    "i3d": _tool("{video}/{name}-{index:06d}.jpg", "{video}/{name}-{index:06d}{axis}.jpg"),
+    "tsm_v2": _tool("{video}/{index:06d}.jpg", "{video}/{index:06d}.jpg", (), ("frames", "flow")),
+    "tsm_v1": _tool("{video}/{index:05d}.jpg", "{id:06d}/{id:06d}-{axis}_{index:05d}.jpg", roots=("frames", "flow")),
+}
