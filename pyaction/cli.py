@@ -116,16 +116,22 @@ def _flow(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from pyaction.engine.flow_files import find_videos, write_flow
-    from pyaction.engine.flow_folder import FlowFolder, read_record
-    from pyaction.engine.flow_sinks import FlowJob
+    from pyaction.engine.jobs import Job
+    from pyaction.engine.result_folder import ResultFolder, results_of
+    from pyaction.engine.sources import find_videos
+    from pyaction.engine.video_results import write_results
     from pyaction.video import VideoError
 
-    job = FlowJob(options.format, options.preset, options.short_side, options.bound, options.radius)
+    job = Job(
+        format="dense_flow" if options.format == "jpg" else options.format,
+        preset=options.preset,
+        short_side=options.short_side,
+        bound=options.bound,
+        radius=options.radius,
+    )
     device = _device(options.device)
     # Found before a folder is made for nothing. Earlier results may lie among the videos, and be videos.
-    results = {(options.output / target).resolve() for target in read_record(options.output)}
-    videos = find_videos(options.videos, exclude=results)
+    videos = find_videos(options.videos, exclude=results_of(options.output))
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
@@ -133,12 +139,12 @@ def _flow(options: argparse.Namespace) -> int:
     written = skipped = pairs = 0
     failures = []
     start = time.perf_counter()
-    with FlowFolder(options.output, job) as folder, Progress(*columns, console=console, transient=True) as progress:
+    with ResultFolder(options.output, job) as folder, Progress(*columns, console=console, transient=True) as progress:
         all_videos = progress.add_task("videos", total=len(videos), rate="")
         for source, name in videos.items():
             task = progress.add_task(name.name, total=None, rate="pairs")
             try:
-                done = write_flow(
+                made = write_results(
                     source,
                     folder,
                     name,
@@ -150,9 +156,9 @@ def _flow(options: argparse.Namespace) -> int:
                 failures.append(source)
                 console.print(f"pyaction: {_sentence(error)}", markup=False)
             else:
-                written += done is not None
-                skipped += done is None
-                pairs += done or 0
+                written += made is not None
+                skipped += made is None
+                pairs += made.num_flows if made else 0
             progress.remove_task(task)
             progress.advance(all_videos)
     seconds = time.perf_counter() - start
