@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import tempfile
 from collections.abc import Generator, Sequence
+from pathlib import Path
 from typing import Any
 
-from pyaction.engine.tasks import Failure, Outcome, Task, prepare_worker
+from pyaction.engine.tasks import Failure, Outcome, Stop, Task, prepare_worker
 
+_ATTEMPTS = 3
 # Ray Data needs about 12 ms for each block of tasks, whose results come together.
 _BLOCKS = 10_000
 
@@ -19,7 +22,7 @@ def run_on_ray(
 ) -> Generator[tuple[Task, Outcome], None, None]:
     """Yields the outcome of each task, in the order in which they come.
 
-    Ray begins the task of a process or machine that dies again, three times at most.
+    Ray begins the task of a process or machine that dies again; it is given up where that happens three times.
 
     Args:
         tasks: What to do. Each takes a CPU, and a GPU where it computes on one.
@@ -61,28 +64,40 @@ def _connect(address: str | None, workers: int | None) -> None:
 def _outcomes(tasks: Sequence[Task], workers: int | None) -> Generator[tuple[Task, Outcome], None, None]:
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.max_errored_blocks = -1  # a video that kills whoever takes it must not end the run
-    context.execution_no_progress_timeout_s = -1
+    if not tasks:
+        return
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     rows = [{"number": number, "task": pickle.dumps(task)} for number, task in enumerate(tasks)]
     # Every block of rows is one task of Ray's.
-    data = ray.data.from_items(rows, override_num_blocks=min(len(rows), _BLOCKS)).map(
+    data = ray.data.from_items(rows, override_num_blocks=min(len(rows), _BLOCKS))
+    data.context.enable_progress_bars = False
+    data.context.print_on_execution_start = False
+    data.context.execution_no_progress_timeout_s = -1  # some videos last for hours
+    done = data.map(
         _work,
         num_cpus=1,
         num_gpus=1 if tasks[0].device == "cuda" else None,
         compute=ray.data.TaskPoolStrategy(size=workers),
     )
-    left = dict(enumerate(tasks))
-    for row in data.iter_rows():
-        yield left.pop(row["number"]), pickle.loads(row["outcome"])
-    for task in left.values():
-        yield task, Failure(f"{task.source} was given up: the Ray processes that did it died")
+    for row in done.iter_rows():
+        yield tasks[row["number"]], pickle.loads(row["outcome"])
 
 
 def _work(row: dict[str, Any]) -> dict[str, Any]:
     prepare_worker()
-    outcome = pickle.loads(row["task"]).run()
-    return {"number": row["number"], "outcome": pickle.dumps(outcome)}
+    task: Task = pickle.loads(row["task"])
+    return {"number": row["number"], "outcome": pickle.dumps(_run(task, f"attempt-{row['number']}-"))}
+
+
+def _run(task: Task, prefix: str) -> Outcome:
+    """Runs a task, but not where it has ended too many processes before: Ray itself would go on for ever."""
+    if not task.workplace.is_dir():
+        text = f"there is no {task.workplace.parent} on {os.uname().nodename}; all machines must see it at this path"
+        return Stop(RuntimeError(text), "")
+    # A folder stays behind for each process that died, where every machine sees it.
+    if len(list(task.workplace.glob(f"{prefix}*"))) == _ATTEMPTS:
+        return Failure(f"{task.source} was given up: the process that did it died, {_ATTEMPTS} times")
+    attempt = Path(tempfile.mkdtemp(prefix=prefix, dir=task.workplace))
+    outcome = task.run()
+    attempt.rmdir()
+    return outcome

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +28,6 @@ class Task:
     def run(self) -> Outcome:
         """Does it. No exception comes out."""
         try:
-            if not self.workplace.is_dir():
-                text = f"{self.workplace.parent} is not on {os.uname().nodename}; all machines must see it there"
-                return Stop(RuntimeError(text), "")
             return make_results(self.source, self.job, self.name, self.workplace, self.device, self.on_error)
         except VideoError as error:
             return Failure(str(error))
