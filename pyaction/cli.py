@@ -114,6 +114,7 @@ def _add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     extract.add_argument("--content", choices=("flow", "frames", "both"), default="both", help="(default: both)")
     extract.add_argument(
         "--layout",
+        choices=tuple(LAYOUTS),
         default="dense_flow",
         metavar="NAME",
         help=f"how the pictures are named: {', '.join(LAYOUTS)} (default: dense_flow)",
