@@ -65,10 +65,12 @@ def is_writing(out: Path, before: set[Path]) -> bool:
         return False
 
 
-def finish(run: subprocess.Popen[str]) -> tuple[str, str]:
-    out, err = run.communicate(timeout=60)
-    assert run.returncode == 0, err
-    return out, err
+def group_has_ended(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def test_killed_at_any_moment(data_set: Path, undisturbed: Path, tmp_path: Path) -> None:
@@ -83,6 +85,8 @@ def test_killed_at_any_moment(data_set: Path, undisturbed: Path, tmp_path: Path)
         time.sleep(moments.uniform(0, 0.3))
         (os.kill if kill % 2 else os.killpg)(run.pid, signal.SIGKILL)
         run.communicate()
+        if kill == 1:
+            wait_until(partial(group_has_ended, run.pid), seconds=5)
         seen = {name: digest for name, digest in tree_of(tmp_path).items() if not name.startswith(".partial-")}
         # What is there is right, and whole folders of it.
         assert seen.items() <= whole.items()
@@ -90,11 +94,12 @@ def test_killed_at_any_moment(data_set: Path, undisturbed: Path, tmp_path: Path)
             assert {name for name in whole if name.startswith(folder)} <= set(seen)
         made.append(len(seen))
     assert made == sorted(made) and len(set(made)) > KILLS // 2, f"most were killed while they wrote: {made}"
-    out, _ = finish(start(data_set, tmp_path))
-    assert "0 failed" in out
+    report = extract(data_set, tmp_path, JOB, workers=2)
+    assert report.failures == [] and report.skipped > 0
     assert tree_of(tmp_path) == whole
     assert record_of(tmp_path) == record_of(undisturbed)
-    assert "0 videos written, 40 already there, 0 failed" in finish(start(data_set, tmp_path))[0]
+    report = extract(data_set, tmp_path, JOB, workers=2)
+    assert (report.written, report.skipped, report.failures) == (0, 40, [])
 
 
 def test_killed_between_the_folders_of_a_video(
@@ -128,25 +133,9 @@ def test_interrupted(data_set: Path, undisturbed: Path, tmp_path: Path) -> None:
     assert run.returncode == 130
     assert err.strip() == "pyaction: stopped; the same command goes on where it stopped"
     assert not list(tmp_path.glob(".partial*"))
-    wait_until(lambda: not group_lives(run.pid), seconds=5)
-    finish(start(data_set, tmp_path))
+    wait_until(partial(group_has_ended, run.pid), seconds=5)
+    assert extract(data_set, tmp_path, JOB, workers=2).failures == []
     assert tree_of(tmp_path) == tree_of(undisturbed)
-
-
-def group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def test_no_process_outlives_the_first(data_set: Path, tmp_path: Path) -> None:
-    run = start(data_set, tmp_path)
-    wait_until(lambda: list(tmp_path.glob("jpegs_256/*/*")))
-    run.kill()
-    run.communicate()
-    wait_until(lambda: not group_lives(run.pid), seconds=5)
 
 
 def test_worker_that_dies_is_replaced(data_set: Path, undisturbed: Path, tmp_path: Path) -> None:
