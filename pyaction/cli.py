@@ -8,8 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyaction.data.layouts import LAYOUTS
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+    from pyaction.engine.extraction import ExtractReport
 
 _INTERRUPTED = 130  # as shells count a Ctrl-C
 
@@ -85,7 +89,58 @@ def _parser() -> argparse.ArgumentParser:
         help="damaged video: raise: no flow for it; stop: flow up to the damage (default: raise)",
     )
     flow.set_defaults(run=_flow)
+    _add_extract(commands)
     return parser
+
+
+def _add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    extract = commands.add_parser(
+        "extract",
+        help="write the frames and flow of a data set as pictures",
+        description="Writes the frames of all videos of a data set, and the TV-L1 optical flow between them, as "
+        "pictures named as the tools in use name them. Many videos are done at a time. Run again after whatever "
+        "stopped it, the command goes on with the videos that are not finished.",
+        epilog="example: pyaction extract UCF-101/ -o ucf101_pictures --layout mmaction2 --short-side 256",
+    )
+    extract.add_argument(
+        "data_set",
+        nargs="+",
+        metavar="DATASET",
+        help="folders of videos, whose folders of classes are kept; videos; or one list of lines 'path label' "
+        "(.txt, .csv, .list)",
+    )
+    extract.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="folder for the results")
+    extract.add_argument("--root", type=Path, metavar="DIR", help="that the paths in a list are relative to (its own)")
+    extract.add_argument("--content", choices=("flow", "frames", "both"), default="both", help="(default: both)")
+    extract.add_argument(
+        "--layout",
+        choices=tuple(LAYOUTS),
+        default="dense_flow",
+        metavar="NAME",
+        help=f"how the pictures are named: {', '.join(LAYOUTS)} (default: dense_flow)",
+    )
+    extract.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="scale frames to this size first")
+    extract.add_argument("--short-side", type=int, metavar="N", help="scale frames to this shorter side first")
+    extract.add_argument("--fps", type=float, metavar="F", help="choose frames at this rate, by their times")
+    extract.add_argument("--method", default="tvl1", help="that computes flow: tvl1 (default: tvl1)")
+    extract.add_argument("--preset", default="video", help="of TV-L1, see pyaction flow (default: video)")
+    extract.add_argument("--bound", type=float, default=20.0, metavar="PX", help="motion that saturates (20)")
+    extract.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: a GPU if any)")
+    extract.add_argument("--workers", type=int, metavar="N", help="videos at a time (default: one per core)")
+    extract.add_argument(
+        "--on-error",
+        choices=("raise", "stop", "skip"),
+        default="raise",
+        help="damaged video: raise: no pictures of it, and the exit code 2 at the end; skip: the same with exit code "
+        "0; stop: pictures up to the damage (default: raise)",
+    )
+    extract.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="ray: on a Ray cluster, by Ray Data"
+    )
+    extract.add_argument(
+        "--ray-address", metavar="ADDRESS", help="of the cluster (default: RAY_ADDRESS, else one of this machine alone)"
+    )
+    extract.set_defaults(run=_extract)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -116,16 +171,22 @@ def _flow(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from pyaction.engine.flow_files import find_videos, write_flow
-    from pyaction.engine.flow_folder import FlowFolder, read_record
-    from pyaction.engine.flow_sinks import FlowJob
+    from pyaction.engine.jobs import Job
+    from pyaction.engine.result_folder import ResultFolder, results_of
+    from pyaction.engine.sources import find_videos
+    from pyaction.engine.video_results import write_results
     from pyaction.video import VideoError
 
-    job = FlowJob(options.format, options.preset, options.short_side, options.bound, options.radius)
+    job = Job(
+        format="dense_flow" if options.format == "jpg" else options.format,
+        preset=options.preset,
+        short_side=options.short_side,
+        bound=options.bound,
+        radius=options.radius,
+    )
     device = _device(options.device)
     # Found before a folder is made for nothing. Earlier results may lie among the videos, and be videos.
-    results = {(options.output / target).resolve() for target in read_record(options.output)}
-    videos = find_videos(options.videos, exclude=results)
+    videos = find_videos(options.videos, exclude=results_of(options.output))
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
@@ -133,12 +194,12 @@ def _flow(options: argparse.Namespace) -> int:
     written = skipped = pairs = 0
     failures = []
     start = time.perf_counter()
-    with FlowFolder(options.output, job) as folder, Progress(*columns, console=console, transient=True) as progress:
+    with ResultFolder(options.output, job) as folder, Progress(*columns, console=console, transient=True) as progress:
         all_videos = progress.add_task("videos", total=len(videos), rate="")
         for source, name in videos.items():
             task = progress.add_task(name.name, total=None, rate="pairs")
             try:
-                done = write_flow(
+                made = write_results(
                     source,
                     folder,
                     name,
@@ -150,9 +211,9 @@ def _flow(options: argparse.Namespace) -> int:
                 failures.append(source)
                 console.print(f"pyaction: {_sentence(error)}", markup=False)
             else:
-                written += done is not None
-                skipped += done is None
-                pairs += done or 0
+                written += made is not None
+                skipped += made is None
+                pairs += made.num_flows if made else 0
             progress.remove_task(task)
             progress.advance(all_videos)
     seconds = time.perf_counter() - start
@@ -160,6 +221,64 @@ def _flow(options: argparse.Namespace) -> int:
     if pairs:
         print(f"{pairs} pairs of frames in {seconds:.1f} s on {device}: {pairs / seconds:.1f} fps")
     return 2 if failures else 0
+
+
+def _extract(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from pyaction.engine.extraction import ExtractReport, extract
+    from pyaction.engine.jobs import Job
+
+    job = Job(
+        content=options.content,
+        format=options.layout,
+        size=options.size and tuple(options.size),
+        short_side=options.short_side,
+        fps=options.fps,
+        method=options.method,
+        preset=options.preset,
+        bound=options.bound,
+    )
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    columns = (TextColumn("videos"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+               TimeRemainingColumn())  # fmt: skip
+    shown = 0
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("", total=None, rate="")
+
+        def show(report: ExtractReport) -> None:
+            nonlocal shown
+            for reason in report.failures[shown:]:
+                console.print(f"pyaction: {' '.join(reason.split())}", markup=False)
+            shown = len(report.failures)
+            progress.update(bar, completed=report.done, total=report.total, rate=_rate(report))
+
+        report = extract(
+            options.data_set,
+            options.output,
+            job,
+            root=options.root,
+            workers=options.workers,
+            device=_device(options.device),
+            on_error="stop" if options.on_error == "stop" else "raise",
+            engine=options.engine,
+            ray_address=options.ray_address,
+            on_progress=show,
+        )
+    print(
+        f"{options.output}: {report.written} videos written, {report.skipped} already there, "
+        f"{len(report.failures)} failed"
+    )
+    if report.written:
+        print(f"{report.frames} frames in {report.seconds:.1f} s: {_rate(report)}")
+    return 2 if report.failures and options.on_error != "skip" else 0
+
+
+def _rate(report: "ExtractReport") -> str:
+    if not report.written:
+        return ""
+    return f"{report.written / report.seconds:.2f} videos/s, {report.frames / report.seconds:.1f} fps"
 
 
 def _device(wanted: str) -> str:

@@ -38,7 +38,7 @@ def test_demo_finds_the_motion_it_made(tmp_path: Path, capsys: pytest.CaptureFix
         assert len(reader) == 23
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["info"], ["flow"]])
+@pytest.mark.parametrize("command", [[], ["demo"], ["info"], ["flow"], ["extract"]])
 def test_help_shows_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([*command, "--help"])

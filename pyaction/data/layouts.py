@@ -1,37 +1,34 @@
 """Folders of extracted frames and flow: how their files are named, and which file is which frame.
 
-The layouts of the tools in use, found from the folders themselves. `{video}` is a video's folder, `{name}` its last
-part, `{id:06d}` that as a number; `%05d` stands for a number of any width, .jpg for .jpeg and .png too:
+The layouts of the tools in use, found from the folders themselves, or taken by name from `LAYOUTS`. `{video}` is a
+video's folder, `{name}` its last part, `{id:06d}` that as a number; `%05d` stands for a number of any width, .jpg for
+.jpeg and .png too:
 
-| tool | frames | flow |
-|---|---|---|
-| dense_flow, TSN, denseflow, pyaction flow | {video}/img_%05d.jpg | {video}/flow_x_%05d.jpg, flow_y_%05d.jpg |
-| denseflow with a step of n or -n | {video}/img_%05d.jpg | {video}/flow_x_p{n}_%05d.jpg or flow_x_m{n}_%05d.jpg, y |
-| mmaction2 | {video}/img_%05d.jpg | {video}/x_%05d.jpg, y_%05d.jpg |
-| Hidden Two-Stream, 3D-ResNets-PyTorch | {video}/image_%04d.jpg | {video}/flow_x_%04d.jpg, y |
-| twostreamfusion | jpegs_256/{video}/frame%06d.jpg | tvl1_flow/u/{video}/frame%06d.jpg, v |
-| MARS | {video}/%05d.jpg | {video}/TVL1jpg_x_%05d.jpg, y |
-| pytorch-i3d | {video}/{name}-%06d.jpg | {video}/{name}-%06dx.jpg, y |
-| TRN and TSM, Something-Something V2 | {video}/%06d.jpg | {video}/%06d.jpg in another root, x and y in one picture |
-| TSM, Something-Something V1 | {video}/%05d.jpg | {id:06d}/{id:06d}-x_%05d.jpg, y |
+| name | tool | frames | flow |
+|---|---|---|---|
+| dense_flow | dense_flow, TSN, denseflow, pyaction flow | {video}/img_%05d.jpg | {video}/flow_x_%05d.jpg, y |
+| | denseflow with a step of n or -n | {video}/img_%05d.jpg | {video}/flow_x_p{n}_%05d.jpg or flow_x_m{n}_%05d.jpg, y |
+| mmaction2 | mmaction2 | {video}/img_%05d.jpg | {video}/x_%05d.jpg, y |
+| hidden_two_stream | Hidden Two-Stream | {video}/image_%04d.jpg | {video}/flow_x_%04d.jpg, y |
+| resnets_3d | 3D-ResNets-PyTorch | {video}/image_%05d.jpg | |
+| twostreamfusion | twostreamfusion | jpegs_256/{video}/frame%06d.jpg | tvl1_flow/u/{video}/frame%06d.jpg, v |
+| mars | MARS | {video}/%05d.jpg | {video}/TVL1jpg_x_%05d.jpg, y |
+| i3d | pytorch-i3d | {video}/{name}-%06d.jpg | {video}/{name}-%06dx.jpg, y |
+| tsm_v2 | TRN and TSM, Something-Something V2 | {video}/%06d.jpg | {video}/%06d.jpg in another root, x and y in one |
+| tsm_v1 | TSM, Something-Something V1 | {video}/%05d.jpg | {id:06d}/{id:06d}-x_%05d.jpg, y |
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
-_NUMBERED = re.compile(r"(?P<head>.*?)(?P<number>[0-9]+)(?P<tail>[xy]?\.(?:jpg|jpeg|png))", re.DOTALL | re.IGNORECASE)
 _INDEX = re.compile(r"\{index:0([1-9])d\}")
-_STEP = re.compile(r"flow_\{axis\}_([pm])([1-9][0-9]{0,3})_")
-_FRAME_HEADS = ("img_", "image_", "frame", "", "{name}-")
-_FLOW_HEADS = ("flow_{axis}_", "{axis}_", "TVL1jpg_{axis}_", "{id:06d}-{axis}_")
-_VIDEO_SUFFIXES = {".avi", ".mp4", ".webm", ".mkv", ".mov", ".mpg", ".mpeg", ".wmv", ".flv", ".m4v"}
-_SAMPLES = 100  # folders that are looked into before detection gives up
+VIDEO_SUFFIXES = frozenset(
+    ".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split(),
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class Pictures:
         if ("{axis}" in self.template) != (len(self.axes) == 2):
             raise ValueError(f"template {self.template!r} must hold {{axis}} where there are two; got axes {self.axes}")
         try:
-            _filled(self.template, "1", "x")
+            filled(self.template, "1", "x")
         except (LookupError, ValueError, AttributeError) as error:
             raise ValueError(f"template {self.template!r} holds what cannot be filled in: {error}") from None
         if self.start < 0:
@@ -65,7 +62,7 @@ class Pictures:
 
     def path(self, video: str, number: int, axis: str = "") -> Path:
         """Path of the picture of that number, as the file names count."""
-        return self.root / _filled(self.template, video, axis, number)
+        return self.root / filled(self.template, video, axis, number)
 
     def count(self, video: str) -> int:
         """How many there are of a video, from a look into its folder.
@@ -82,24 +79,24 @@ class Pictures:
 
     def _count(self, video: str, axis: str) -> int:
         folder = self.path(video, 0, axis).parent
-        names = _names(folder)
+        names = picture_names(folder)
         template = self.template.rpartition("/")[2]
         before, width, after = _INDEX.split(template)
-        head, tail = _filled(before, video, axis), _filled(after, video, axis)
+        head, tail = filled(before, video, axis), filled(after, video, axis)
         numbers = set()
         for name in names:
             digits = name[len(head) : len(name) - len(tail)]
             if name.startswith(head) and name.endswith(tail) and digits.isascii() and digits.isdigit():
                 number = int(digits)
                 if digits != f"{number:0{width}d}" or number < self.start:
-                    raise ValueError(f"{folder / name} is numbered unlike {_shown(self.template)} from {self.start}")
+                    raise ValueError(f"{folder / name} is numbered unlike {shown(self.template)} from {self.start}")
                 numbers.add(number)
         missing = next(number for number in range(self.start, self.start + len(numbers) + 1) if number not in numbers)
         if missing < self.start + len(numbers):
             raise ValueError(f"{self.path(video, missing, axis)} is missing, the numbers go up to {max(numbers)}")
         if not numbers:
-            found = _listing(names)
-            raise ValueError(f"{folder} must hold pictures named {_shown(self.template)}; found {found}")
+            found = listing(names)
+            raise ValueError(f"{folder} must hold pictures named {shown(self.template)}; found {found}")
         return len(numbers)
 
 
@@ -164,10 +161,12 @@ class FrameLayout:
         Raises:
             ValueError: No known layout fits, or several do; the text lists what was found.
         """
-        layout = _detect(Path(root), packed=False)
+        from pyaction.data.layout_detection import find_layout
+
+        layout = find_layout(Path(root), packed=False)
         if flow_root is None:
             return layout
-        other = _detect(Path(flow_root), packed=Path(flow_root).resolve() != Path(root).resolve())
+        other = find_layout(Path(flow_root), packed=Path(flow_root).resolve() != Path(root).resolve())
         if other.flow is None:
             raise ValueError(f"{flow_root} must hold flow; found frames alone")
         if layout.frames is None:
@@ -175,6 +174,30 @@ class FrameLayout:
         if layout.class_folders != other.class_folders:
             raise ValueError(f"{root} and {flow_root} must both have folders of classes, or neither")
         return replace(other, frames=layout.frames)
+
+    @staticmethod
+    def named(name: str, root: str | os.PathLike[str]) -> FrameLayout:
+        """Return the layout of a tool, one of `LAYOUTS`, for a folder that is to be filled.
+
+        Where frames and flow need two roots, as in `tsm_v2`, these are ``root/frames`` and ``root/flow``.
+
+        Raises:
+            ValueError: There is no layout of that name.
+        """
+        if name not in LAYOUTS:
+            raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}; got {name!r}")
+        layout = LAYOUTS[name]
+        frames, flow = (
+            pictures and replace(pictures, root=Path(root) / pictures.root) for pictures in (layout.frames, layout.flow)
+        )
+        return FrameLayout(frames, flow)
+
+    def folders(self, video: str) -> tuple[Path, ...]:
+        """All folders that the pictures of one video lie in; `video` as the templates take it."""
+        found = [self.frames.path(video, 0).parent] if self.frames else []
+        if self.flow:
+            found += [self.flow.path(video, 0, axis).parent for axis in self.flow.axes or ("",)]
+        return tuple(dict.fromkeys(found))
 
     def open(self, path: str) -> FrameFolder:
         """Look into the folder of one video.
@@ -187,7 +210,7 @@ class FrameLayout:
             ValueError: A picture is missing, which is named, or frames and flow are not of one video.
         """
         stem, suffix = os.path.splitext(path)
-        parts = (stem if suffix.lower() in _VIDEO_SUFFIXES else path.rstrip("/")).split("/")
+        parts = (stem if suffix.lower() in VIDEO_SUFFIXES else path.rstrip("/")).split("/")
         video = "/".join(parts[-2:] if self.class_folders else parts[-1:])
         num_frames = self.frames.count(video) if self.frames else 0
         num_flows = self.flow.count(video) if self.flow else 0
@@ -199,152 +222,54 @@ class FrameLayout:
         return FrameFolder(self, video, num_frames, num_flows)
 
 
-# --- detection ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What the first folder of pictures under a root says."""
-
-    pictures: Pictures
-    is_flow: bool
-    class_folders: bool
-
-
-def _detect(root: Path, *, packed: bool) -> FrameLayout:
-    """The layout under one root; `packed`: pictures without a name are flow, and others than flow are left out."""
-    folders = _folders(root)
-    seen: list[str] = []
-    found = []
-    if "jpegs_256" in folders:
-        found += [one for one in _search(root, "jpegs_256/", seen) if not one.is_flow]
-    if "tvl1_flow" in folders:
-        found += _search(root, "tvl1_flow/{axis}/", seen)
-    if [folder for folder in folders if folder != "jpegs_256"] == ["u", "v"]:
-        found += _search(root, "{axis}/", seen)
-    if not found:
-        found = _search(root, "", seen, packed=packed)
-
-    frames, flow = ([one for one in found if one.is_flow == is_flow] for is_flow in (False, True))
-    if len(frames) > 1 or len(flow) > 1:
-        templates = ", ".join(sorted(_shown(one.pictures.template) for one in found))
-        raise ValueError(f"{root} must hold one kind of frames and one of flow; found {templates}")
-    if not found:
-        seen = seen or [f"{root}: {_listing(_names(root))}"]
-        raise ValueError(
-            f"{root} must hold folders of numbered pictures in a known layout, such as "
-            f"video/img_00001.jpg and video/flow_x_00001.jpg; found {'; '.join(seen[:3])}"
-        )
-    if len({one.class_folders for one in found}) > 1:
-        raise ValueError(f"{root} must have folders of classes for both frames and flow, or for neither")
-    return FrameLayout(
-        frames[0].pictures if frames else None,
-        flow[0].pictures if flow else None,
-        found[0].class_folders,
-        _step(flow[0].pictures.template) if flow else 1,
-    )
-
-
-def _search(root: Path, prefix: str, seen: list[str], *, packed: bool = False) -> list[_Found]:
-    """What the first video's folder below `prefix` holds; what else was looked at is added to `seen`."""
-    base = root / prefix.format(axis="u")
-    for video, class_folders in islice(_candidates(base), _SAMPLES):
-        names = _names(base / video)
-        if prefix.endswith("{axis}/"):
-            heads = [("frame", True)] if (root / prefix.format(axis="v") / video).is_dir() else []
-        else:
-            heads = [*((head, False) for head in _FRAME_HEADS), *((head, True) for head in _FLOW_HEADS)]
-            heads += [(head, True) for head in _step_heads(names)]
-        found = []
-        for head, is_flow in heads:
-            for template, start in _templates(names, video, head, is_flow and "{axis}" in head):
-                whole = prefix + template
-                axes = ("u", "v") if "{axis}/" in prefix else ("x", "y") if "{axis}" in whole else ()
-                found.append(_Found(Pictures(root, whole, start, axes), is_flow or bool(axes), class_folders))
-        if packed:
-            split = [one for one in found if one.is_flow]
-            found = split or [replace(one, is_flow=True) for one in found if "/{index" in one.pictures.template]
-        if found:
-            return found
-        seen.append(f"{base / video}: {_listing(names)}")
-    return []
-
-
-def _templates(names: list[str], video: str, head: str, has_axis: bool) -> list[tuple[str, int]]:
-    """Templates, and first numbers, of the pictures whose names begin with `head`; more than one if they differ."""
-    folder = "{video}/"
-    if "{id" in head:
-        if not re.fullmatch("[0-9]{6,15}", video) or video != f"{int(video):06d}":
-            return []
-        folder = "{id:06d}/"
-    # 0 or 1, but where flow leads to an earlier frame denseflow numbers it by the later one.
-    first = -min(_step(head), 0)
-    widths: dict[str, int] = {}
-    starts: dict[str, int] = {}
-    heads = {_filled(head, video, axis): axis for axis in ("xy" if has_axis else "x")}
-    for name in names:
-        match = _NUMBERED.fullmatch(name)
-        if match is None or match["head"] not in heads or len(match["number"]) > 9:
-            continue
-        tail = match["tail"]
-        if not tail.startswith("."):  # pytorch-i3d's flow
-            if head != "{name}-":
-                continue
-            tail = "{axis}" + tail[1:]
-        widths[tail] = min(widths.get(tail, 9), len(match["number"]))
-        starts[tail] = min(starts.get(tail, first + 1), max(int(match["number"]), first))
-    return [(f"{folder}{head}{{index:0{widths[tail]}d}}{tail}", starts[tail]) for tail in sorted(widths)]
-
-
-def _step_heads(names: list[str]) -> list[str]:
-    """What denseflow's flow with a step is called."""
-    matches = (re.match(r"flow_[xy]_([pm][1-9][0-9]{0,3})_", name) for name in names)
-    return sorted({f"flow_{{axis}}_{match[1]}_" for match in matches if match})
-
-
-def _step(template: str) -> int:
-    match = _STEP.search(template)
-    return 1 if match is None else int(match[2]) * (1 if match[1] == "p" else -1)
-
-
-def _candidates(base: Path) -> Iterator[tuple[str, bool]]:
-    """Folders that may be a video's, and whether they are in a class's folder."""
-    for first in _folders(base):
-        yield first, False
-        for second in _folders(base / first):
-            yield f"{first}/{second}", True
-
-
-def _names(folder: Path) -> list[str]:
+def picture_names(folder: Path) -> list[str]:
+    """What lies in a folder; a ValueError where it cannot be listed."""
     try:
         return os.listdir(folder)
     except OSError as error:
         raise ValueError(f"{folder} cannot be listed: {error.strerror}") from None
 
 
-def _folders(folder: Path) -> list[str]:
-    """Sorted; not the hidden ones, in which tools keep what they have done."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        raise ValueError(f"{folder} cannot be listed: {error.strerror}") from None
-
-
-def _filled(template: str, video: str, axis: str, index: int = 0) -> str:
+def filled(template: str, video: str, axis: str, index: int = 0) -> str:
+    """A template, or part of one, for one picture."""
     name = video.rpartition("/")[2]
     if "{id" not in template:
         return template.format(video=video, name=name, axis=axis, index=index)
     if not re.fullmatch("[0-9]{1,15}", name):
-        raise ValueError(f"video must be a number for {_shown(template)}; got {video!r}")
+        raise ValueError(f"video must be a number for {shown(template)}; got {video!r}")
     return template.format(video=video, name=name, id=int(name), axis=axis, index=index)
 
 
-def _shown(template: str) -> str:
+def shown(template: str) -> str:
+    """A template as a user would write it."""
     return _INDEX.sub(r"%0\1d", template)
 
 
-def _listing(names: list[str]) -> str:
+def listing(names: list[str]) -> str:
     """A few names, for an error."""
     some = ", ".join(map(repr, sorted(names)[:4]))
     return f"{some} and {len(names) - 4} more" if len(names) > 4 else some or "nothing"
+
+
+def _tool(
+    frames: str, flow: str | None, axes: tuple[str, ...] = ("x", "y"), roots: tuple[str, str] = ("", "")
+) -> FrameLayout:
+    """A layout below a folder that is not known yet; all tools count from 1."""
+    return FrameLayout(
+        Pictures(Path(roots[0]), frames, start=1), flow and Pictures(Path(roots[1]), flow, start=1, axes=axes) or None
+    )
+
+
+LAYOUTS = {
+    "dense_flow": _tool("{video}/img_{index:05d}.jpg", "{video}/flow_{axis}_{index:05d}.jpg"),
+    "mmaction2": _tool("{video}/img_{index:05d}.jpg", "{video}/{axis}_{index:05d}.jpg"),
+    "hidden_two_stream": _tool("{video}/image_{index:04d}.jpg", "{video}/flow_{axis}_{index:04d}.jpg"),
+    "resnets_3d": _tool("{video}/image_{index:05d}.jpg", None),
+    "twostreamfusion": _tool(
+        "jpegs_256/{video}/frame{index:06d}.jpg", "tvl1_flow/{axis}/{video}/frame{index:06d}.jpg", ("u", "v")
+    ),
+    "mars": _tool("{video}/{index:05d}.jpg", "{video}/TVL1jpg_{axis}_{index:05d}.jpg"),
+    "i3d": _tool("{video}/{name}-{index:06d}.jpg", "{video}/{name}-{index:06d}{axis}.jpg"),
+    "tsm_v2": _tool("{video}/{index:06d}.jpg", "{video}/{index:06d}.jpg", (), ("frames", "flow")),
+    "tsm_v1": _tool("{video}/{index:05d}.jpg", "{id:06d}/{id:06d}-{axis}_{index:05d}.jpg", roots=("frames", "flow")),
+}

@@ -6,9 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-VIDEO_SUFFIXES = frozenset(
-    ".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split(),
-)
+from pyaction.data.layouts import VIDEO_SUFFIXES
 
 
 def find_annotated(root: str | os.PathLike[str], paths: Sequence[str]) -> list[Path | None]:

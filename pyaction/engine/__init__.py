@@ -1,7 +1,9 @@
 """The wiring: what the commands do, as functions."""
 
-from pyaction.engine.flow_files import find_videos, write_flow
-from pyaction.engine.flow_folder import FlowFolder
-from pyaction.engine.flow_sinks import FlowJob
+from pyaction.engine.extraction import ExtractReport, extract
+from pyaction.engine.jobs import Job
+from pyaction.engine.result_folder import ResultFolder
+from pyaction.engine.sources import find_videos
+from pyaction.engine.video_results import write_results
 
-__all__ = ["FlowFolder", "FlowJob", "find_videos", "write_flow"]
+__all__ = ["ExtractReport", "Job", "ResultFolder", "extract", "find_videos", "write_results"]

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyaction import flow, video
-from pyaction.engine.flow_files import write_flow
-from pyaction.engine.flow_folder import FlowFolder
-from pyaction.engine.flow_sinks import FlowJob
+from pyaction.engine.jobs import Job
+from pyaction.engine.result_folder import ResultFolder
+from pyaction.engine.video_results import write_results
 
 HEIGHT, WIDTH, FRAMES, FPS = 240, 320, 24, 25
 _BACKGROUND_MOTION = (1, 0)  # pixels per frame: right, down
@@ -54,11 +54,12 @@ def run_demo(folder: Path, say: Callable[[str], None], device: str = "cpu") -> D
     for form in ("flo", "video"):
         results[form] = folder / f"flow_{form}"
         say(f"computing its optical flow into {results[form]}")
-        with FlowFolder(results[form], FlowJob(format=form)) as flow_folder:
+        with ResultFolder(results[form], Job(format=form)) as flow_folder:
             start = time.perf_counter()
-            pairs = write_flow(source, flow_folder, Path(source.stem), device=device)
+            made = write_results(source, flow_folder, Path(source.stem), device=device)
             seconds = time.perf_counter() - start
-        if pairs is not None:  # it was not there already
+        if made is not None:  # it was not there already
+            pairs = made.num_flows
             say(f"{pairs} pairs of frames in {seconds:.1f} s on {device}: {pairs / seconds:.1f} fps")
 
     files = sorted((results["flo"] / source.stem).glob("*.flo"))

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyaction.data.layouts import LAYOUTS as TOOLS
 from pyaction.data.layouts import FrameLayout, Pictures
 
 ODD = "Abschieds-winken_!!!_[a-z]*?_(#1)&;@~+{name}%d_wave_u_0"  # glob, format and shell would all stumble
@@ -87,6 +88,7 @@ def test_layouts(tmp_path, name, class_folder, start, fewer_flows):
         check(layout, f"{class_folder}{video}", made_frames, made_flows)
         check(layout, f"/elsewhere/{class_folder}{video}.avi", made_frames, made_flows)
         check(layout, f"{class_folder or 'unused/'}{video}.MP4", made_frames, made_flows)
+        check(layout, f"{class_folder}{video}.mts", made_frames, made_flows)
 
 
 @pytest.mark.parametrize("start", [0, 1])
@@ -116,6 +118,40 @@ def test_steps(tmp_path, sign, step, first, count, start):
     flows[0][1].unlink()
     with pytest.raises(ValueError, match=rf"flow_y_{sign}3_0000{start + first}.jpg is missing"):
         layout.open("a")
+
+
+@pytest.mark.parametrize("class_folder", ["", "wave/"])
+@pytest.mark.parametrize("name", TOOLS)
+def test_named_layouts_are_found(tmp_path, name, class_folder):
+    """What is written in a layout that was asked for by name is read without naming it."""
+    layout = FrameLayout.named(name, tmp_path)
+    wanted = {}
+    for count, video in ((12, "0000421"), (3, "17")):
+        wanted[video] = tuple(
+            [
+                tuple(pictures.path(class_folder + video, number, axis) for axis in pictures.axes or [""])
+                for number in range(1, count + 1 if pictures else 1)
+            ]
+            for pictures in (layout.frames, layout.flow)
+        )
+        paths = [path for kind in wanted[video] for paths in kind for path in paths]
+        assert set(layout.folders(class_folder + video)) == {path.parent for path in paths}
+        for path in paths:
+            touch(path.parent, path.name)
+    apart = name.startswith("tsm")
+    if name == "tsm_v1" and class_folder:
+        return  # its flow has no classes
+    found = FrameLayout.detect(
+        tmp_path / "frames" if apart else tmp_path, flow_root=tmp_path / "flow" if apart else None
+    )
+    assert found == replace(layout, class_folders=bool(class_folder))
+    for video, (frames, flows) in wanted.items():
+        check(found, f"{class_folder}{video}.webm", frames, flows)
+
+
+def test_named_rejects(tmp_path):
+    with pytest.raises(ValueError, match=r"layout must be one of dense_flow, mmaction2, .*; got 'tsn'"):
+        FrameLayout.named("tsn", tmp_path)
 
 
 def test_real_frames(real_data, tmp_path):

@@ -5,24 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-import torch.nn.functional as F
+from engine.moving_texture import moving_texture
 
 from pyaction import video
-
-MOTION = (2, 1)  # pixels per frame to the right and down
-
-
-def moving_texture(frames: int, height: int = 48, width: int = 64) -> torch.Tensor:
-    """(T, 3, H, W) uint8: smooth noise that moves by MOTION."""
-    noise = torch.rand(1, 1, height + frames * MOTION[1] + 8, width + frames * MOTION[0] + 8)
-    smooth = F.avg_pool2d(noise, 5, stride=1)[0, 0]
-    smooth = (smooth - smooth.min()) / (smooth.max() - smooth.min()) * 255
-    views = []
-    for t in range(frames):
-        y, x = (frames - t) * MOTION[1], (frames - t) * MOTION[0]
-        views.append(smooth[y : y + height, x : x + width])
-    return torch.stack(views).round().byte()[:, None].repeat(1, 3, 1, 1)
 
 
 @pytest.fixture(autouse=True)

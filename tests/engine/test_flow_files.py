@@ -29,7 +29,7 @@ def visible(folder: Path) -> list[str]:
 
 
 def frames_of(path: Path) -> torch.Tensor:
-    with video.open(path, color="gray") as reader:
+    with video.open(path) as reader:
         return reader.frames()
 
 
@@ -49,7 +49,7 @@ def inner(field: torch.Tensor) -> torch.Tensor:
 def test_flo(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert main(["flow", str(clip), "-o", str(out)]) == 0
-    assert visible(out) == ["flow.json", *(f"moving/flow_{n:05d}.flo" for n in range(1, 20))]
+    assert visible(out) == [*(f"moving/flow_{n:05d}.flo" for n in range(1, 20)), "pyaction.json"]
     for path in out.rglob("*.flo"):
         torch.testing.assert_close(inner(flow.read(path).flow), MOTION, atol=0.15, rtol=0)
     text = capsys.readouterr().out
@@ -135,7 +135,7 @@ def test_preset_is_used(preset: ops.tvl1.Preset, clip: Path, tmp_path: Path) -> 
 def test_folder_keeps_its_shape(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main(["flow", str(folder), "-o", str(out), "--format", "npz"]) == 0
-    assert visible(out) == ["a.npz", "deep/er/b.npz", "flow.json"]
+    assert visible(out) == ["a.npz", "deep/er/b.npz", "pyaction.json"]
 
 
 def test_finished_videos_are_skipped(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,7 +174,7 @@ def test_interrupted_video_is_done_anew(
         assert main(command) == 130
     assert SlowStream.pushed in (18, 19)  # of 20: what goes on is ended, but no more
     assert "the same command goes on" in capsys.readouterr().err
-    assert visible(out) == ["flow.json"]
+    assert visible(out) == ["pyaction.json"]
     assert main(command) == 0
     assert len(visible(out)) > 1
 
@@ -216,7 +216,7 @@ def test_error_while_computing(
     monkeypatch.setattr(ops.TVL1Stream, "push", fail)
     assert main(["flow", str(clip), "-o", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.strip() == "pyaction: out of memory, say"
-    assert visible(tmp_path / "out") == ["flow.json"]
+    assert visible(tmp_path / "out") == ["pyaction.json"]
 
 
 def test_npz_never_has_a_wrong_header(
@@ -226,15 +226,15 @@ def test_npz_never_has_a_wrong_header(
     monkeypatch.setattr(PyAVReader, "__len__", lambda reader: 19)
     assert main(["flow", str(clip), "-o", str(tmp_path / "out"), "--format", "npz"]) == 2
     assert "moving.mp4 changed while it was read" in capsys.readouterr().err
-    assert visible(tmp_path / "out") == ["flow.json"]
+    assert visible(tmp_path / "out") == ["pyaction.json"]
 
 
 def test_leftovers_of_a_killed_run_are_cleared(clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    (out / ".partial.moving").mkdir(parents=True)
-    (out / ".partial.moving" / "flow_00001.flo").write_bytes(b"half")
+    (out / ".partial-1/moving").mkdir(parents=True)
+    (out / ".partial-1/moving" / "flow_00001.flo").write_bytes(b"half")
     assert main(["flow", str(clip), "-o", str(out)]) == 0
-    assert visible(out) == ["flow.json", *(f"moving/flow_{n:05d}.flo" for n in range(1, 20))]
+    assert visible(out) == [*(f"moving/flow_{n:05d}.flo" for n in range(1, 20)), "pyaction.json"]
 
 
 def test_other_settings_need_another_folder(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -243,7 +243,9 @@ def test_other_settings_need_another_folder(clip: Path, tmp_path: Path, capsys: 
     before = visible(out)
     assert main(["flow", str(clip), "-o", str(out), "--format", "jpg", "--bound", "10"]) == 2
     error = capsys.readouterr().err
-    assert "format 'npz', not 'jpg'" in error and "bound 20.0, not 10.0" in error and "choose another -o" in error
+    assert (
+        "format 'npz', not 'dense_flow'" in error and "bound 20.0, not 10.0" in error and "choose another -o" in error
+    )
     assert visible(out) == before
 
 
@@ -258,7 +260,7 @@ def test_damaged_video_does_not_stop_the_others(
     captured = capsys.readouterr()
     assert "2 videos written, 0 already there, 2 failed" in captured.out
     assert "cut.avi is cut short" in captured.err and "text.mp4 cannot be opened as a video" in captured.err
-    assert visible(out) == ["a.npz", "deep/er/b.npz", "flow.json"]
+    assert visible(out) == ["a.npz", "deep/er/b.npz", "pyaction.json"]
     assert main(["flow", str(folder / "cut.avi"), "-o", str(out), "--format", "npz", "--on-error", "stop"]) == 0
     assert np.load(out / "cut.npz")["flow"].shape[0] in (1, 2)  # of 3 pairs
 
@@ -267,11 +269,11 @@ def test_one_frame_is_no_flow(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     video.write(tmp_path / "still.mp4", torch.zeros(1, 3, 32, 32, dtype=torch.uint8), fps=25)
     assert main(["flow", str(tmp_path / "still.mp4"), "-o", str(tmp_path / "out")]) == 2
     assert "still.mp4 has 1 frame; flow needs two" in capsys.readouterr().err
-    assert visible(tmp_path / "out") == ["flow.json"]
+    assert visible(tmp_path / "out") == ["pyaction.json"]
 
 
 def test_unreadable_video_leaves_no_folder(tmp_path: Path) -> None:
-    """It would be in the way of the flow of class.mp4."""
+    """It would be in the way of the results of class.mp4."""
     (tmp_path / "videos" / "class").mkdir(parents=True)
     video.write(tmp_path / "videos" / "class" / "still.mp4", torch.zeros(1, 3, 32, 32, dtype=torch.uint8), fps=25)
     assert main(["flow", str(tmp_path / "videos"), "-o", str(tmp_path / "out")]) == 2
@@ -328,7 +330,7 @@ def test_full_disk_leaves_nothing_that_looks_finished(form: str, clip: Path, tmp
     run = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit_files, env=environment, check=False)
     assert run.returncode == 2, run.stderr
     assert "Traceback" not in run.stderr and f"pyaction: {out}/moving" in run.stderr and "too large" in run.stderr
-    assert visible(out) == ["flow.json"]
+    assert visible(out) == ["pyaction.json"]
 
 
 def test_unknown_instruction_set_is_one_sentence(clip: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What lies in the folder of `pyaction flow`: names, settings, locks, and other results in the way."""
+"""What lies in a folder of results: names, settings, locks, and other results in the way."""
 
 import json
 from pathlib import Path
@@ -8,25 +8,25 @@ import torch
 
 from pyaction import video
 from pyaction.cli import main
-from pyaction.engine import FlowFolder, FlowJob, find_videos, write_flow
+from pyaction.engine import Job, ResultFolder, find_videos, write_results
 
 
-def test_find_videos_and_write_flow(folder: Path, tmp_path: Path) -> None:
+def test_find_videos_and_write_results(folder: Path, tmp_path: Path) -> None:
     found = find_videos([folder])
     assert found == {folder / "a.avi": Path("a"), folder / "deep/er/b.mp4": Path("deep/er/b")}
     out = tmp_path / "out"
     seen: list[tuple[int, int]] = []
-    with FlowFolder(out, FlowJob(format="npz")) as opened:
-        pairs = write_flow(folder / "a.avi", opened, Path("a"), on_progress=lambda *at: seen.append(at))
-        assert pairs == 3 and seen == [(0, 3), (3, 3)]
-        assert write_flow(folder / "a.avi", opened, Path("a")) is None
-    assert json.loads((out / "flow.json").read_text())["format"] == "npz"
+    with ResultFolder(out, Job(format="npz")) as opened:
+        made = write_results(folder / "a.avi", opened, Path("a"), on_progress=lambda *at: seen.append(at))
+        assert made.num_flows == 3 and seen == [(0, 3), (3, 3)]
+        assert write_results(folder / "a.avi", opened, Path("a")) is None
+    assert json.loads((out / "pyaction.json").read_text())["format"] == "npz"
 
 
 def test_one_run_at_a_time(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     command = ["flow", str(clip), "-o", str(out)]
-    with FlowFolder(out, FlowJob()):
+    with ResultFolder(out, Job()):
         assert main(command) == 2
     assert "another run is writing to" in capsys.readouterr().err
     assert main(command) == 0
@@ -42,7 +42,7 @@ def test_same_name_elsewhere_is_not_taken_for_finished(
     assert main(["flow", str(clip), "-o", str(out), "--format", "npz"]) == 0
     assert main(["flow", str(other), "-o", str(out), "--format", "npz"]) == 2
     error = capsys.readouterr().err
-    assert f"moving.npz is the flow of {clip}, not of {other}; choose another -o" in error
+    assert f"moving.npz is of {clip}, not of {other}; choose another -o" in error
 
 
 def test_folder_of_the_same_name_is_not_taken_for_finished(
@@ -57,7 +57,7 @@ def test_folder_of_the_same_name_is_not_taken_for_finished(
     if code == 0:  # in the order in which neither is in the way of the other
         assert written == {out / "deep", out / "deep/er/b"}
     else:
-        assert "out/deep is in the way of the flow of" in captured.err and written == {out / "deep/er/b"}
+        assert "out/deep is in the way of the results of" in captured.err and written == {out / "deep/er/b"}
 
 
 def test_results_are_no_videos_to_work_on(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +81,7 @@ def test_source_is_never_overwritten(folder: Path, capsys: pytest.CaptureFixture
     source = folder / "deep" / "er" / "b.mp4"
     before = source.read_bytes()
     assert main(["flow", str(source), "-o", str(source.parent), "--format", "video"]) == 2
-    assert "b.mp4 is in the way of the flow of" in capsys.readouterr().err
+    assert "b.mp4 is in the way of the results of" in capsys.readouterr().err
     assert source.read_bytes() == before
 
 
@@ -98,7 +98,7 @@ def test_dangling_link_does_not_stop_the_others(
 def test_foreign_settings_are_refused(
     text: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "flow.json").write_text(text)
+    (tmp_path / "pyaction.json").write_text(text)
     assert main(["flow", str(clip), "-o", str(tmp_path)]) == 2
-    assert "flow.json is not pyaction's; choose another -o" in capsys.readouterr().err
-    assert (tmp_path / "flow.json").read_text() == text
+    assert "pyaction.json is not pyaction's; choose another -o" in capsys.readouterr().err
+    assert (tmp_path / "pyaction.json").read_text() == text

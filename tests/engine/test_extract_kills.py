@@ -1,0 +1,183 @@
+"""`pyaction extract` is killed, or its processes are, and goes on as if nothing had been."""
+
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from engine.moving_texture import moving_texture
+from engine.trees import record_of, tree_of
+
+from pyaction import video
+from pyaction.engine import ExtractReport, Job, extract
+from pyaction.engine.local_workers import run_locally
+from pyaction.engine.tasks import Failure
+
+JOB = Job(content="both", format="twostreamfusion")  # a video has three folders
+KILLS = 10
+
+
+@pytest.fixture(scope="module")
+def data_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 videos, some of which take longer than others."""
+    root = tmp_path_factory.mktemp("set")
+    for number in range(40):
+        path = root / f"class{number % 3}" / f"{number:02d}.avi"
+        path.parent.mkdir(exist_ok=True)
+        video.write(path, moving_texture(8 + number % 5 * 4, 72, 96), fps=25)
+    return root
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed")
+    assert extract(data_set, out, JOB, workers=2).written == 40
+    return out
+
+
+def start(data_set: Path, out: Path) -> subprocess.Popen[str]:
+    """In a group of its own."""
+    command = [sys.executable, "-m", "pyaction.cli", "extract", str(data_set), "-o", str(out), "--workers", "2",
+               "--layout", JOB.format]  # fmt: skip
+    return subprocess.Popen(command, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happens"
+        time.sleep(0.005)
+
+
+def is_writing(out: Path, before: set[Path]) -> bool:
+    """Whether results are being made, in another workplace than before."""
+    try:
+        return any(list(place.iterdir()) for place in out.glob(".partial-*") if place not in before)
+    except FileNotFoundError:
+        return False
+
+
+def group_has_ended(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_killed_at_any_moment(data_set: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """Either the one process that the user sees, or all at once; ten times in a row, each at once begun anew."""
+    moments = random.Random(5)
+    whole = tree_of(undisturbed)
+    made = []
+    for kill in range(KILLS):
+        before = set(tmp_path.glob(".partial-*"))
+        run = start(data_set, tmp_path)
+        wait_until(partial(is_writing, tmp_path, before))
+        time.sleep(moments.uniform(0, 0.3))
+        (os.kill if kill % 2 else os.killpg)(run.pid, signal.SIGKILL)
+        run.communicate()
+        if kill == 1:
+            wait_until(partial(group_has_ended, run.pid), seconds=5)
+        seen = {name: digest for name, digest in tree_of(tmp_path).items() if not name.startswith(".partial-")}
+        # What is there is right, and whole folders of it.
+        assert seen.items() <= whole.items()
+        for folder in [name for name in seen if Path(name).name.isdecimal()]:
+            assert {name for name in whole if name.startswith(folder)} <= set(seen)
+        made.append(len(seen))
+    assert made == sorted(made) and len(set(made)) > KILLS // 2, f"most were killed while they wrote: {made}"
+    report = extract(data_set, tmp_path, JOB, workers=2)
+    assert report.failures == [] and report.skipped > 0
+    assert tree_of(tmp_path) == whole
+    assert record_of(tmp_path) == record_of(undisturbed)
+    report = extract(data_set, tmp_path, JOB, workers=2)
+    assert (report.written, report.skipped, report.failures) == (0, 40, [])
+
+
+def test_killed_between_the_folders_of_a_video(
+    data_set: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All three are noted before the first is moved; here the second move never comes."""
+    rename, moved = os.rename, []
+
+    def stopping(source: Path, target: Path) -> None:
+        moved.append(target)
+        if len(moved) == 5:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        extract(data_set, tmp_path, JOB, workers=1)
+    monkeypatch.undo()
+    assert len([name for name in tree_of(tmp_path) if Path(name).name.isdecimal()]) == 4
+    report = extract(data_set, tmp_path, JOB, workers=2)
+    assert (report.written, report.skipped, report.failures) == (39, 1, [])
+    assert tree_of(tmp_path) == tree_of(undisturbed)
+
+
+def test_interrupted(data_set: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """As a terminal does it: all processes get the signal."""
+    run = start(data_set, tmp_path)
+    wait_until(lambda: list(tmp_path.glob("jpegs_256/*/*")))
+    os.killpg(run.pid, signal.SIGINT)
+    _, err = run.communicate(timeout=10)
+    assert run.returncode == 130
+    assert err.strip() == "pyaction: stopped; the same command goes on where it stopped"
+    assert not list(tmp_path.glob(".partial*"))
+    wait_until(partial(group_has_ended, run.pid), seconds=5)
+    assert extract(data_set, tmp_path, JOB, workers=2).failures == []
+    assert tree_of(tmp_path) == tree_of(undisturbed)
+
+
+def test_worker_that_dies_is_replaced(data_set: Path, undisturbed: Path, tmp_path: Path) -> None:
+    killed = []
+
+    def kill_one(report: ExtractReport) -> None:
+        if report.written in (3, 9, 20) and report.written not in killed:
+            killed.append(report.written)
+            os.kill(random.choice(multiprocessing.active_children()).pid, signal.SIGKILL)
+
+    report = extract(data_set, tmp_path, JOB, workers=2, on_progress=kill_one)
+    assert killed == [3, 9, 20]
+    assert (report.written, report.failures) == (40, [])
+    assert tree_of(tmp_path) == tree_of(undisturbed)
+
+
+def test_task_that_ends_its_process_is_given_up(tmp_path: Path) -> None:
+    """In place of videos: calls, two of which end whoever makes them."""
+    calls = {
+        "a": partial(abs, -7),
+        "killed": partial(signal.raise_signal, signal.SIGKILL),
+        "b": partial(abs, -8),
+        "ended": partial(os._exit, 3),
+        "c": partial(abs, -9),
+    }
+    tasks = [SimpleNamespace(source=Path(name), run=call) for name, call in calls.items()]
+    with (tmp_path / "lock").open("w") as lock:
+        outcomes = {str(task.source): outcome for task, outcome in run_locally(tasks, 2, lock.fileno())}
+    given_up = "was given up: the process that did it"
+    assert outcomes == {
+        "a": 7,
+        "b": 8,
+        "c": 9,
+        "killed": Failure(f"killed {given_up} was killed by signal 9 (SIGKILL), 2 times"),
+        "ended": Failure(f"ended {given_up} ended with code 3, 2 times"),
+    }
+
+
+def test_script_without_the_guard(data_set: Path, tmp_path: Path) -> None:
+    """Workers import the script, and must not begin it again."""
+    script = tmp_path / "script.py"
+    script.write_text(f"from pyaction.engine import extract\nextract({str(data_set)!r}, 'out', workers=2)\n")
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert run.returncode == 1
+    assert "a script must call engine.extract below if __name__ == '__main__'" in run.stderr
