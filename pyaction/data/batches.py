@@ -93,12 +93,14 @@ class BalancedBatchSampler(Sampler[list[int]]):
                 yield batch
 
     def _place(self) -> tuple[int, int]:
-        """This process and how many there are."""
-        if self._given is not None:
-            return self._given
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.distributed.get_rank(), torch.distributed.get_world_size()
-        return 0, 1
+        return self._given or place_of_process()
+
+
+def place_of_process() -> tuple[int, int]:
+    """Rank of this process among those that torch.distributed runs, and how many there are; 0 and 1 without it."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
 
 
 def _whole_numbers(expected: str, labels: Sequence[int] | Tensor) -> Tensor:

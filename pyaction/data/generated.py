@@ -7,6 +7,7 @@ classes. "Drink" and "Eat" are alike in both and differ a little in both, as the
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyaction import video
+from pyaction.data.transforms.draws import generator_of
 
 _PERIOD = 256  # pixels after which a texture repeats
 _OVERSAMPLING = 2
@@ -95,11 +97,11 @@ class ActionScene:
         self.action, self.size, self.length = action, size, frames
         kind = ACTIONS.index(action)
         # The scene does not depend on the class: a background must not give it away.
-        scene = _generator(seed, group)
+        scene = generator_of(seed, group)
         self._background = _texture(scene, torch.rand(3, generator=scene) * 0.3 + 0.35, contrast=0.13)
         self._camera = (torch.rand(4, generator=scene) * 2 - 1).tolist()
-        self._actor = _texture(_generator(seed, group, kind), torch.tensor(action.color), contrast=0.1)
-        self._own = torch.rand(5, generator=_generator(seed, group, kind, clip)).tolist()
+        self._actor = _texture(generator_of(seed, group, kind), torch.tensor(action.color), contrast=0.1)
+        self._own = torch.rand(5, generator=generator_of(seed, group, kind, clip)).tolist()
 
     def frames(self) -> Tensor:
         """(T, 3, H, W) uint8."""
@@ -198,7 +200,7 @@ def write_actions(
     ``root/videos/<class>/v_<class>_g<group>_c<clip>.mp4`` and, in ``root/annotations``, ``classInd.txt`` and
     ``trainlist01.txt``, ``testlist01.txt`` to ``03``: each split tests on another third of the groups, whose
     backgrounds its training videos never show. Videos that are there already are left alone: begun again after an
-    interruption, it goes on.
+    interruption, it goes on; with other arguments it refuses.
 
     Args:
         root: Where; made if need be.
@@ -211,11 +213,12 @@ def write_actions(
         say: Called with a line of text for each class.
 
     Raises:
-        ValueError: An argument is too small.
+        ValueError: An argument is too small, or root holds what was made with others.
     """
     if groups < 3 or clips < 1:
         raise ValueError(f"write_actions: at least 3 groups of 1 clip; got {groups} of {clips}")
     root = Path(root)
+    _settle(root, {"groups": groups, "clips": clips, "size": list(size), "frames": frames, "fps": fps, "seed": seed})
     names: dict[int, list[str]] = {group: [] for group in range(groups)}
     for action in ACTIONS:
         folder = root / "videos" / action.name
@@ -231,6 +234,20 @@ def write_actions(
     _write_annotations(root / "annotations", names)
 
 
+def _settle(root: Path, settings: dict[str, object]) -> None:
+    """Notes what the videos are made with, or checks that it is what was noted."""
+    note = root / "generated.json"
+    root.mkdir(parents=True, exist_ok=True)
+    if not note.exists():
+        partial = note.with_name(".generated.json.partial")
+        partial.write_text(json.dumps(settings))
+        os.replace(partial, note)
+    elif note.read_text() != json.dumps(settings):
+        raise ValueError(
+            f"{root} holds actions made with {note.read_text()}; got {json.dumps(settings)}: choose another folder"
+        )
+
+
 def _write_annotations(folder: Path, names: dict[int, list[str]]) -> None:
     folder.mkdir(exist_ok=True)
     numbers = {action.name: number for number, action in enumerate(ACTIONS, 1)}
@@ -241,14 +258,6 @@ def _write_annotations(folder: Path, names: dict[int, list[str]]) -> None:
         lines = (f"{name} {numbers[name.split('/')[0]]}\n" for name in sorted(train))
         (folder / f"trainlist{split + 1:02d}.txt").write_text("".join(lines))
         (folder / f"testlist{split + 1:02d}.txt").write_text("".join(f"{name}\n" for name in sorted(test)))
-
-
-def _generator(*numbers: int) -> torch.Generator:
-    """Another one for every sequence of numbers."""
-    state = 0
-    for number in numbers:
-        state = (state * 1_000_003 + number + 1) % (1 << 61)
-    return torch.Generator().manual_seed(state)
 
 
 def _texture(generator: torch.Generator, color: Tensor, contrast: float) -> Tensor:

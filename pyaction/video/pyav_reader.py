@@ -22,7 +22,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from torch import Tensor
 
 from pyaction.video.frame_index import FrameIndex
-from pyaction.video.reader import Reader, VideoError
+from pyaction.video.reader import Reader, VideoError, whole_numbers
 from pyaction.video.truncation import announced_size
 
 _MEND = "copy or download it again, or pass on_error='stop' to use the frames before the damage"
@@ -165,19 +165,14 @@ class PyAVReader(Reader):
         return torch.from_numpy(result)
 
     def _checked_numbers(self, indices: Sequence[int] | Tensor) -> list[int]:
-        wanted = torch.as_tensor(indices)
-        if wanted.numel() == 0:
+        wanted = whole_numbers("frames", indices, dimensions=1)
+        if len(wanted) == 0:
             return []
-        if wanted.ndim != 1 or wanted.is_floating_point() or wanted.dtype == torch.bool:
-            raise TypeError(
-                "frames: indices must be a flat list of whole numbers; "
-                f"got {wanted.dtype} of shape {list(wanted.shape)}"
-            )
         count = len(self)
         outside = wanted[(wanted < -count) | (wanted >= count)]
         if len(outside):
             raise IndexError(f"frames: {self.path} has {count} frames; got index {int(outside[0])}")
-        return [int(number) % count for number in wanted]
+        return [number % count for number in wanted.tolist()]
 
     def _empty(self, count: int) -> np.ndarray:
         return np.empty((count, self._channels, *self.size), dtype=np.uint8)

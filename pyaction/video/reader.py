@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 
@@ -66,16 +67,33 @@ class Reader(ABC):
         """Return chosen frames, the same pixels that iterating gives.
 
         Args:
-            indices: frame numbers in any order, repeats allowed; a negative one counts from the end, as in
-                Python. None means every frame.
+            indices: frame numbers in any order, repeats allowed (a frame is decoded and converted once); a
+                negative one counts from the end, as in Python. None means every frame.
 
         Returns:
             (T, C, H, W) uint8, in the order of `indices`.
 
         Raises:
+            TypeError: if indices are not a flat list of whole numbers.
             IndexError: if an index lies outside the video.
             VideoError: if the file is damaged and was opened with `on_error="raise"`.
         """
+
+    def clips(self, indices: Sequence[Sequence[int]] | Tensor) -> Tensor:
+        """Return several clips at once; a frame that occurs in more than one is decoded and converted once.
+
+        Args:
+            indices: (S, L) frame numbers as in `frames`, a clip per row; `pyaction.data.sampling` makes such.
+
+        Returns:
+            (S, L, C, H, W) uint8.
+
+        Raises:
+            TypeError: if indices are not a table of whole numbers.
+            IndexError, VideoError: as in `frames`.
+        """
+        wanted = whole_numbers("clips", indices, dimensions=2)
+        return self.frames(wanted.flatten()).unflatten(0, wanted.shape)
 
     @abstractmethod
     def close(self) -> None:
@@ -86,3 +104,18 @@ class Reader(ABC):
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def whole_numbers(caller: str, indices: object, *, dimensions: int) -> Tensor:
+    """Return frame numbers as an int64 tensor of 1 or 2 dimensions; a TypeError says what they are instead."""
+    kind = "a flat list" if dimensions == 1 else "a table (S, L)"
+    try:
+        numbers = torch.as_tensor(indices)
+    except (TypeError, ValueError, RuntimeError) as error:  # rows of unequal length, strings
+        raise TypeError(f"{caller}: indices must be {kind} of whole numbers; got {indices!r:.80}") from error
+    is_whole = not (numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool)
+    if numbers.ndim != dimensions or not (is_whole or numbers.numel() == 0):
+        raise TypeError(
+            f"{caller}: indices must be {kind} of whole numbers; got {numbers.dtype} of shape {list(numbers.shape)}"
+        )
+    return numbers.to(torch.int64)

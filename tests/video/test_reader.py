@@ -122,6 +122,47 @@ def test_indices_of_a_wrong_kind(path, indices):
         reader.frames(indices)
 
 
+def test_clips(path):
+    every = sequential(path)
+    indices = [[30, 3, 3, -1], [3, 44, 31, 30]]
+    with video.open(path) as reader:
+        clips = reader.clips(torch.tensor(indices))
+        assert clips.shape == (2, 4, 3, HEIGHT, WIDTH)
+        assert clips.is_contiguous()
+        assert torch.equal(clips, every[torch.tensor(indices)])
+        assert torch.equal(reader.clips(indices), clips)
+        assert reader.clips(torch.empty(0, 7, dtype=torch.int64)).shape == (0, 7, 3, HEIGHT, WIDTH)
+        assert reader.clips(torch.empty(5, 0, dtype=torch.int32)).shape == (5, 0, 3, HEIGHT, WIDTH)
+
+
+def test_a_frame_of_several_clips_is_converted_once(folder, monkeypatch):
+    converted = []
+    convert = pyav_reader.PyAVReader._convert
+    monkeypatch.setattr(
+        pyav_reader.PyAVReader, "_convert", lambda self, *rest: (converted.append(1), convert(self, *rest))[1]
+    )
+    with video.open(folder / "mpeg4.avi") as reader:
+        reader.clips([[3, 4, 5], [-40, 4, 5], [5, 5, 5]])
+    assert len(converted) == 3
+
+
+@pytest.mark.parametrize("indices", [[1, 2], [[[1]]], [[1.0, 2.0]], [[True]], [[1, 2], [3]], "12", [], 3])
+def test_clips_of_a_wrong_kind(folder, indices):
+    with (
+        video.open(folder / "mpeg4.avi") as reader,
+        pytest.raises(TypeError, match=r"^clips: indices must be a table \(S, L\) of whole numbers; got "),
+    ):
+        reader.clips(indices)
+
+
+def test_clips_with_an_index_outside(folder):
+    with (
+        video.open(folder / "mpeg4.avi") as reader,
+        pytest.raises(IndexError, match=rf"mpeg4\.avi has {COUNT} frames; got index {COUNT}$"),
+    ):
+        reader.clips([[1, 2], [COUNT, 3]])
+
+
 def test_two_iterators_and_random_access_at_once(path):
     with video.open(path) as reader:
         pairs = []

@@ -11,6 +11,8 @@ must know what they are, so it is told with each clip (`Content`):
 
     crop, flip = random_crop(frames.shape[-2:], generator, size=224), random_flip(generator)
     frames, flow = flip(crop(frames, "frames"), "frames"), flip(crop(flow, "flow"), "flow")
+
+The same for the items of a data set, as a list of transforms (`TrainingCrop`, `RandomFlip`, ...): module `items`.
 """
 
 from pyaction.data.transforms.color import ColorJitter, random_color_jitter
@@ -32,6 +34,16 @@ from pyaction.data.transforms.flow_stacks import (
     stack_flow,
     stack_trajectories,
     subtract_mean_flow,
+)
+from pyaction.data.transforms.items import (
+    Item,
+    ItemTransform,
+    Normalize,
+    RandomColorJitter,
+    RandomFlip,
+    StackFlow,
+    TestCrop,
+    TrainingCrop,
 )
 from pyaction.data.transforms.normalization import (
     BN_INCEPTION_FLOW,
@@ -60,7 +72,15 @@ __all__ = [
     "Content",
     "Crop",
     "HorizontalFlip",
+    "Item",
+    "ItemTransform",
     "Normalization",
+    "Normalize",
+    "RandomColorJitter",
+    "RandomFlip",
+    "StackFlow",
+    "TestCrop",
+    "TrainingCrop",
     "center_crop",
     "five_crop",
     "multi_scale_crop",

@@ -3,6 +3,14 @@
 import torch
 
 
+def generator_of(*numbers: int) -> torch.Generator:
+    """A generator for a sequence of numbers, another one for every other sequence: (seed, epoch, index), say."""
+    state = 0
+    for number in numbers:
+        state = (state * 1_000_003 + number + 1) % (1 << 61)
+    return torch.Generator().manual_seed(state)
+
+
 def draw_integer(caller: str, count: int, generator: torch.Generator) -> int:
     """One of 0..count-1, all equally probable."""
     _check_generator(caller, generator)

@@ -1,0 +1,282 @@
+"""What all data sets of labelled clips do: choose frames, read them, transform them, and survive broken files."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pyaction import video
+from pyaction.data.annotations import AnnotationList
+from pyaction.data.sampling import resample_indices
+from pyaction.data.transforms.draws import generator_of
+from pyaction.data.transforms.items import Item, ItemTransform, without_mirroring
+from pyaction.data.video_files import find_annotated
+
+Sampler = Callable[[int, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """What a data set makes of each video; the same one may serve several data sets."""
+
+    sampler: Sampler
+    """From a number of frames T >= 1 and a generator to frame indices `(S, T)`, int64: see `pyaction.data.sampling`.
+    `lambda frames, generator: segment_indices(frames, 3, length=6, generator=generator)`, say."""
+    transforms: Sequence[ItemTransform] = ()
+    """What is done to each item, in this order: see `pyaction.data.transforms.items`."""
+    on_device: Sequence[ItemTransform] = ()
+    """What is done to each batch after its transfer to the device, by `ClipDataSet.finish`."""
+    size: tuple[int, int] | None = None
+    """(height, width) that frames are scaled to as they are read; 256 x 340 for two-stream networks."""
+    short_side: int | None = None
+    """Length that the shorter side is scaled to, instead of `size`."""
+    fps: float | None = None
+    """Rate that a video is taken at, by its frames' times; None: its own."""
+    on_error: Literal["raise", "skip", "stop"] = "raise"
+    """A video that cannot be read ends the run, or with "skip" is reported once, counted, and replaced. With "stop" the
+    frames before the damage are the video; only where there is none is it skipped."""
+    seed: int = 0
+    """Of everything that is random: item i of epoch e is the same for any number of workers."""
+
+    def __post_init__(self) -> None:
+        if self.on_error not in ("raise", "skip", "stop"):
+            raise ValueError(f"ClipSpec: on_error must be 'raise', 'skip' or 'stop'; got {self.on_error!r}")
+        if self.size is not None and self.short_side is not None:
+            raise ValueError(f"ClipSpec: give size or short_side, not both; got {self.size} and {self.short_side}")
+
+
+class ClipDataSet(Dataset[Item], ABC):
+    """Labelled clips, for a `DataLoader`; `set_epoch` before each epoch, or every epoch draws the same.
+
+    Item i is a dict, whose tensors a `DataLoader` stacks into batches:
+
+    * `"frames"`: `(S, T, 3, H, W)` uint8, RGB: S samples of T frames, as the sampler chose them; or what the
+      transforms made of them.
+    * `"encoded_flow"`: `(S, T, 2, H, W)` uint8, in data sets that store flow.
+    * `"frame_indices"`: `(S, T)` int64, the frames' numbers in the video.
+    * `"label"`: class, from 0; -1 where the data set does not say.
+    * `"index"`: i; of the video that stands in for a broken one, its own.
+    * `"path"`: as in the annotation.
+
+    A broken video (`ClipSpec.on_error`) is replaced by the next one of its class that can be read, so that batches stay
+    whole; its own label and index go with it.
+
+    Args:
+        annotations: The clips.
+        spec: What to make of each.
+        mirrors: Whether a clip's mirror image is of the same class. Where it is not, transforms do not mirror.
+
+    Attributes:
+        annotations: `tuple[Annotation]`, in the order of the items.
+        class_names: Names in the order of the labels.
+        labels: `list[int]`, what `BalancedBatchSampler` wants.
+    """
+
+    def __init__(self, annotations: AnnotationList, spec: ClipSpec, *, mirrors: bool = True) -> None:
+        self.annotations = annotations.items
+        self.class_names = annotations.class_names
+        self.labels = [-1 if item.label is None else item.label for item in self.annotations]
+        self.spec = spec
+        self.mirrors = mirrors
+        self.transforms = self._allowed(spec.transforms)
+        self._on_device = self._allowed(spec.on_device)
+        self._finished_batches = 0
+        # In shared memory: what the main process says reaches the workers, and what they find reaches it.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._is_unreadable = torch.zeros(len(self.annotations), dtype=torch.bool).share_memory_()
+
+    @abstractmethod
+    def read(self, index: int, generator: torch.Generator) -> Item:
+        """Read the chosen frames of one clip.
+
+        Args:
+            index: Of the item.
+            generator: For the choice.
+
+        Returns:
+            The tensors of the item, untransformed, and `"frame_indices"`.
+
+        Raises:
+            video.VideoError, OSError: It cannot be read.
+        """
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, index: int) -> Item:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"the data set has {len(self)} items; got index {index}")
+        for candidate in self._candidates(index % len(self)):
+            if self._is_unreadable[candidate]:
+                continue
+            generator = self.generator(candidate)
+            try:
+                item = self.read(candidate, generator)
+            except (video.VideoError, OSError) as error:
+                if self.spec.on_error == "raise":
+                    raise
+                self.note_unreadable(candidate, str(error))
+                continue
+            item |= {"label": self.labels[candidate], "index": candidate, "path": self.annotations[candidate].path}
+            for transform in self.transforms:
+                item = transform(item, generator)
+            return item
+        raise video.VideoError(f"none of the {len(self)} videos can be read, {self.annotations[index].path} among them")
+
+    @property
+    def epoch(self) -> int:
+        """Which epoch is drawn."""
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other frames, crops and flips from now on: those of that epoch, 0 or more. Reaches running workers."""
+        self._epoch.fill_(epoch)
+        self._finished_batches = 0
+
+    def finish(self, batch: Item) -> Item:
+        """Do to a batch, on the device that it is on now, what the spec's `on_device` says.
+
+        `ClipDataModule` calls it; in a loop of your own: `batch = data_set.finish(to_device(batch))`. What is random is
+        drawn once for the batch, in the order of the calls since `set_epoch`.
+        """
+        generator = generator_of(self.spec.seed, self.epoch, len(self) + self._finished_batches)
+        self._finished_batches += 1
+        for transform in self._on_device:
+            batch = transform(batch, generator)
+        return batch
+
+    def generator(self, index: int) -> torch.Generator:
+        """All that is random about an item in this epoch."""
+        return generator_of(self.spec.seed, self.epoch, index)
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Paths of the videos that could not be read so far, by any worker."""
+        return [self.annotations[index].path for index in self._is_unreadable.nonzero().flatten().tolist()]
+
+    def note_unreadable(self, index: int, reason: str) -> None:
+        """Report a video that cannot be read, the first time; it is not opened again."""
+        if not self._is_unreadable[index]:
+            self._is_unreadable[index] = True
+            warnings.warn(f"left out: {reason}", stacklevel=2)
+
+    def choose_frames(
+        self, index: int, count: int, timestamps: Callable[[], Tensor], generator: torch.Generator
+    ) -> Tensor:
+        """Have the sampler choose among the frames that a clip really has.
+
+        Args:
+            index: Of the item.
+            count: Number of frames in its file or folder.
+            timestamps: Gives their times in seconds, `(count,)`, if asked, which takes time.
+            generator: For the choice.
+
+        Returns:
+            `(S, T)` int64, numbers of frames in the file or folder.
+
+        Raises:
+            video.VideoError: There is no frame to choose.
+        """
+        annotation = self.annotations[index]
+        last = count if annotation.num_frames is None else min(count, annotation.offset + annotation.num_frames)
+        numbers = torch.arange(annotation.offset, last)
+        if len(numbers) == 0:
+            raise video.VideoError(
+                f"{annotation.path} has {count} frames; its clip was to begin at frame {annotation.offset}"
+            )
+        if self.spec.fps is not None:
+            numbers = numbers[resample_indices(timestamps()[numbers], self.spec.fps)]
+        chosen = self.spec.sampler(len(numbers), generator)
+        if not (isinstance(chosen, Tensor) and chosen.dtype == torch.int64 and chosen.ndim == 2):
+            what = f"{chosen.dtype} {list(chosen.shape)}" if isinstance(chosen, Tensor) else type(chosen).__name__
+            raise TypeError(f"ClipSpec: sampler must return frame indices (S, T), int64; got {what}")
+        return numbers[chosen]
+
+    def _allowed(self, transforms: Sequence[ItemTransform]) -> tuple[ItemTransform, ...]:
+        return tuple(transforms) if self.mirrors else without_mirroring(transforms)
+
+    def _candidates(self, index: int) -> Iterator[int]:
+        """The item itself, then what may stand in for it: the next of its class, then the next of any."""
+        yield index
+        if self.spec.on_error != "raise":
+            following = [(index + step) % len(self) for step in range(1, len(self))]
+            for of_its_class in (True, False):
+                yield from (one for one in following if (self.labels[one] == self.labels[index]) == of_its_class)
+
+
+class VideoDataSet(ClipDataSet):
+    """Clips in video files.
+
+    Args:
+        annotations: The clips, with paths relative to root: read by `pyaction.data.annotations`.
+        root: Folder of the videos. Their suffixes may be others than in the annotations, and folders of classes may
+            be missing.
+        spec: What to make of each clip.
+        mirrors: Whether a clip's mirror image is of the same class.
+
+    Raises:
+        ValueError: root cannot be listed; videos are missing, and `spec.on_error` is "raise". Else they are reported
+            and left out.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from pyaction import data
+        >>> root = tempfile.mkdtemp()
+        >>> data.write_actions(root, groups=3, clips=1, size=(48, 64), frames=12)
+        >>> annotations = data.read_ucf101(root + "/annotations", split=1, subset="test")
+        >>> spec = data.ClipSpec(lambda frames, generator: data.sampling.segment_indices(frames, 3, length=6))
+        >>> data.VideoDataSet(annotations, root + "/videos", spec)[4]["frames"].shape
+        torch.Size([3, 6, 3, 48, 64])
+    """
+
+    def __init__(
+        self,
+        annotations: AnnotationList,
+        root: str | os.PathLike[str],
+        spec: ClipSpec,
+        *,
+        mirrors: bool = True,
+    ) -> None:
+        super().__init__(annotations, spec, mirrors=mirrors)
+        found = find_annotated(root, [item.path for item in self.annotations])
+        missing = [index for index, file in enumerate(found) if file is None]
+        if missing and spec.on_error == "raise":
+            raise ValueError(
+                f"{root} lacks {len(missing)} of the {len(found)} videos, {self.annotations[missing[0]].path} first; "
+                "name the folder that holds them, or pass on_error='skip' to do without"
+            )
+        if missing:
+            self._is_unreadable[missing] = True
+            warnings.warn(
+                f"left out: {len(missing)} of the {len(found)} videos, {self.annotations[missing[0]].path} first, "
+                f"which {root} lacks",
+                stacklevel=2,
+            )
+        self.files: list[Path] = [
+            file or Path(root, item.path) for file, item in zip(found, self.annotations, strict=True)
+        ]
+
+    def open(self, index: int) -> video.Reader:
+        """Open the video of an item, scaled as the data set's spec says."""
+        return video.open(
+            self.files[index],
+            size=self.spec.size,
+            short_side=self.spec.short_side,
+            on_error="stop" if self.spec.on_error == "stop" else "raise",
+        )
+
+    def read(self, index: int, generator: torch.Generator) -> Item:
+        """See `ClipDataSet.read`."""
+        with self.open(index) as reader:
+            indices = self.choose_frames(index, len(reader), lambda: reader.timestamps, generator)
+            frames = reader.frames(indices.flatten()).unflatten(0, indices.shape)
+        return {"frames": frames, "frame_indices": indices}
