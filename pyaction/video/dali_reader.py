@@ -55,10 +55,10 @@ class DALIReader(PyAVReader):
     ) -> None:
         super().__init__(path, color=color, size=size, short_side=short_side, on_error=on_error)
         self._device = device
-        self._stored_size: tuple[int, int] | None = None
-        self._color_tag = 0
+        stream = self._cursor.stream
+        self._matrix = color_matrix(stream.codec_context.colorspace, gray=color == "gray")
         try:
-            require_codec(path, self._cursor.stream.codec.canonical_name, device)
+            require_codec(path, stream.codec.canonical_name, device)
         except VideoError:
             self.close()
             raise
@@ -81,11 +81,10 @@ class DALIReader(PyAVReader):
         # Each frame once and forward: DALI decodes from the keyframe again for a repeated frame.
         ordered, rows = np.unique(numbers, return_inverse=True)
         feeds = {"encoded": self._encoded, "numbers": ordered.astype(np.int32)}
-        if (height, width) != self._stored_size:
+        if (height, width) != self._header_size:
             feeds["size"] = np.array((height, width), np.float32)
-        matrix = color_matrix(self._color_tag, gray=self._channels == 1)
-        if matrix is not None:
-            feeds["matrix"] = matrix
+        if self._matrix is not None:
+            feeds["matrix"] = self._matrix
         try:
             frames = _run(self._device, feeds)
         except RuntimeError as error:
@@ -100,15 +99,12 @@ class DALIReader(PyAVReader):
     def _encoded(self) -> np.ndarray:
         return np.fromfile(self.path, np.uint8)
 
-    def _layout_of(self, frame: av.VideoFrame) -> Any:
-        self._stored_size = frame.height, frame.width
-        self._color_tag = frame.colorspace
-        return super()._layout_of(frame)
-
     def _decode(self) -> Iterator[av.VideoFrame]:
+        first = None
         for frame in super()._decode():
-            # DALI would take the pixels of the larger frame for those of the smaller one.
-            if (frame.height, frame.width) != self._stored_size:
+            first = first or (frame.height, frame.width)
+            # DALI gives garbage from there on.
+            if (frame.height, frame.width) != first:
                 raise VideoError(f"{self.path} changes its picture size, which DALI cannot follow; use backend='pyav'")
             yield frame
 
