@@ -9,6 +9,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,22 @@ _BT601 = (0.299, 0.114)
 _CHUNK = 64
 
 
+class CodecError(VideoError):
+    """A file that is sound, but not for DALI."""
+
+
+@dataclass(frozen=True)
+class StoredFrames:
+    """What DALI has to be told about the frames of a file."""
+
+    size: tuple[int, int]
+    """Height and width that they are to be scaled to, lying as they are stored."""
+    quarter_turns: int
+    """How often they are to be turned after that, anticlockwise."""
+    color_tag: int
+    """FFmpeg's number of the colour matrix."""
+
+
 class DALIReader(PyAVReader):
     """The reader behind `pyaction.video.open(backend="dali")`, which documents and checks the arguments.
 
@@ -55,11 +72,9 @@ class DALIReader(PyAVReader):
     ) -> None:
         super().__init__(path, color=color, size=size, short_side=short_side, on_error=on_error)
         self._device = device
-        stream = self._cursor.stream
-        self._matrix = color_matrix(stream.codec_context.colorspace, gray=color == "gray")
         try:
-            require_codec(path, stream.codec.canonical_name, device)
-        except VideoError:
+            require_codec(self, device)
+        except CodecError:
             self.close()
             raise
 
@@ -71,26 +86,23 @@ class DALIReader(PyAVReader):
         """See `Reader.frames`."""
         self._require_open()
         numbers = self._checked_numbers(range(len(self)) if indices is None else indices)
-        height, width = self.size
         if not numbers:
-            return torch.empty(0, self._channels, height, width, dtype=torch.uint8, device=self._device)
-        layout = self._layout
-        assert layout is not None  # the size of a file with a frame in it comes from that frame
-        if layout.quarter_turns % 2:
-            height, width = width, height
+            return torch.empty(0, self._channels, *self.size, dtype=torch.uint8, device=self._device)
+        stored = stored_frames(self)
         # Each frame once and forward: DALI decodes from the keyframe again for a repeated frame.
         ordered, rows = np.unique(numbers, return_inverse=True)
         feeds = {"encoded": self._encoded, "numbers": ordered.astype(np.int32)}
-        if (height, width) != self._header_size:
-            feeds["size"] = np.array((height, width), np.float32)
-        if self._matrix is not None:
-            feeds["matrix"] = self._matrix
+        if stored.size != self._header_size:
+            feeds["size"] = np.array(stored.size, np.float32)
+        matrix = color_matrix(stored.color_tag, gray=self._channels == 1)
+        if matrix is not None:
+            feeds["matrix"] = matrix
         try:
             frames = _run(self._device, feeds)
         except RuntimeError as error:
             raise VideoError(f"{self.path} does not decode in DALI ({reason(error)}); use backend='pyav'") from error
-        if layout.quarter_turns:
-            frames = torch.rot90(frames, layout.quarter_turns, (2, 3)).contiguous()
+        if stored.quarter_turns:
+            frames = torch.rot90(frames, stored.quarter_turns, (2, 3)).contiguous()
         if len(ordered) == len(numbers) and (rows == np.arange(len(rows))).all():
             return frames
         return frames[torch.from_numpy(rows).to(self._device)]
@@ -141,15 +153,29 @@ def dali_device(caller: str, device: str | torch.device) -> torch.device:
     return torch.device("cuda", index)
 
 
-def require_codec(path: Path, codec: str, device: torch.device) -> None:
-    """Raise a VideoError where DALI cannot decode a codec, given by FFmpeg's name, on that device."""
+def require_codec(reader: PyAVReader, device: torch.device) -> None:
+    """Raise a CodecError where DALI cannot decode a file on that device."""
+    codec = reader._cursor.stream.codec.canonical_name
     if codec not in GPU_CODECS:
-        raise VideoError(f"{path} is compressed as {codec}, which DALI does not decode; use backend='pyav'")
+        raise CodecError(f"{reader.path} is compressed as {codec}, which DALI does not decode; use backend='pyav'")
     if device.type == "cpu" and codec not in CPU_CODECS:
-        raise VideoError(
-            f"{path} is {GPU_CODECS[codec]}, which needs a GPU in DALI (without one it decodes "
+        raise CodecError(
+            f"{reader.path} is {GPU_CODECS[codec]}, which needs a GPU in DALI (without one it decodes "
             f"{', '.join(CPU_CODECS.values())}); use backend='pyav' or device='cuda'"
         )
+
+
+def stored_frames(reader: PyAVReader) -> StoredFrames:
+    """Ask PyAV what DALI must be told; the file must have a frame."""
+    height, width = reader.size
+    layout = reader._layout
+    assert layout is not None  # the size of a file with a frame in it comes from that frame
+    upright = layout.quarter_turns % 2 == 0
+    return StoredFrames(
+        size=(height, width) if upright else (width, height),
+        quarter_turns=layout.quarter_turns,
+        color_tag=reader._cursor.stream.codec_context.colorspace,
+    )
 
 
 def color_matrix(color_tag: int, *, gray: bool) -> np.ndarray | None:
