@@ -4,6 +4,8 @@ import importlib.util
 import warnings
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -48,7 +50,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         video.write(root / f"{number}{'.avi' if number == 4 else '.webm'}", frames, fps=25)
     pictures = [frame.permute(1, 2, 0).contiguous().numpy() for frame in frames]
     encode(root / "7.mp4", *VP9, pictures, rotation=90)
-    encode(root / "8.webm", *VP9, pictures, colorspace=1)
+    colors = np.random.default_rng(3).integers(20, 236, (3, 4, 3), dtype=np.uint8)
+    gaudy = cv2.resize(colors, (112, 80), interpolation=cv2.INTER_CUBIC)
+    encode(root / "8.webm", *VP9, [gaudy] * FRAMES, colorspace=1)
     return root
 
 
@@ -80,13 +84,13 @@ def assert_same(batch: dict, expected: dict, scale: float = 1.0) -> None:
         (TRAINING, 1),
         ((*TRAINING, RGB), 1 / 255 / 0.225),
         ((*TRAINING, BGR), 1),
-        ((tr.RandomFlip(), tr.TrainingCrop(50)), 1),
+        ((tr.RandomFlip(), tr.TrainingCrop(50), tr.RandomFlip()), 1),
         ((tr.TestCrop(56), RGB), 1 / 255 / 0.225),
         ((*TRAINING, JITTER, RGB), 1 / 255 / 0.225),  # jitter and what follows in torch
         ((tr.TestCrop(40, crops=5), RGB), 1 / 255 / 0.225),
         ((JITTER, *TRAINING), 1),
     ],
-    ids=["training", "normalized", "bgr", "flip first", "test", "jitter", "five crops", "jitter first"],
+    ids=["training", "normalized", "bgr", "two flips", "test", "jitter", "five crops", "jitter first"],
 )
 @pytest.mark.parametrize("size", [{"size": (72, 90)}, {"short_side": 60}], ids=["size", "short side"])
 def test_same_batches(root: Path, transforms: tuple, scale: float, size: dict) -> None:
