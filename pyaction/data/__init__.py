@@ -17,6 +17,7 @@ from pyaction.data.annotations import (
 from pyaction.data.batches import BalancedBatchSampler
 from pyaction.data.dali_loader import DALILoader
 from pyaction.data.data_sets import ClipDataSet, ClipSpec, VideoDataSet
+from pyaction.data.flow_cache import FlowCache
 from pyaction.data.frame_folders import FrameFolders
 from pyaction.data.generated import ACTIONS, ActionScene, write_actions
 from pyaction.data.layouts import FrameFolder, FrameLayout, Pictures
@@ -33,6 +34,7 @@ __all__ = [
     "ClipDataSet",
     "ClipSpec",
     "DALILoader",
+    "FlowCache",
     "FrameFolder",
     "FrameFolders",
     "FrameLayout",

@@ -36,7 +36,7 @@ Subset = Literal["train", "test"]
 ListFields = Literal["path label", "path num_frames label", "path offset num_frames label"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Annotation:
     """One labelled clip."""
 

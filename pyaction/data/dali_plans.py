@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -72,7 +73,7 @@ class PlanDataSet(VideoDataSet):
 
     def read(self, index: int, generator: torch.Generator) -> Item:
         """See `ClipDataSet.read`."""
-        from pyaction.video.dali_reader import CodecError, DALIReader, color_matrix, stored_frames
+        from pyaction.video.dali_reader import CodecError, DALIReader, color_matrix
 
         path, spec = self.files[index], self.spec
         try:
@@ -83,13 +84,14 @@ class PlanDataSet(VideoDataSet):
                 size=spec.size,
                 short_side=spec.short_side,
                 on_error="stop" if spec.on_error == "stop" else "raise",
+                index_folder=None if spec.index_folder is None else Path(spec.index_folder),
             )
+            with reader:
+                indices = self.choose_frames(index, len(reader), lambda: reader.timestamps, generator)
+                stored = reader.stored_frames()
+                frame_size = reader.size
         except CodecError as error:
             raise ValueError(str(error)) from None  # not broken, so no other video stands in for it
-        with reader:
-            indices = self.choose_frames(index, len(reader), lambda: reader.timestamps, generator)
-            stored = stored_frames(reader)
-            frame_size = reader.size
         top, left, height, width, mirrored = drawn_window(self._steps, frame_size, generator)
         start, shape = as_stored((top, left), (height, width), frame_size, stored.quarter_turns)
         numbers, rows = indices.flatten().unique(return_inverse=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ from pyaction.data.sampling import resample_indices
 from pyaction.data.transforms.draws import generator_of
 from pyaction.data.transforms.items import Item, ItemTransform, without_mirroring
 from pyaction.data.video_files import find_annotated
+
+_logger = logging.getLogger(__name__)
 
 Sampler = Callable[[int, torch.Generator], Tensor]
 
@@ -44,6 +46,9 @@ class ClipSpec:
     on_error: Literal["raise", "skip", "stop"] = "raise"
     """A video that cannot be read ends the run, or with "skip" is reported once, counted, and replaced. With "stop" the
     frames before the damage are the video; only where there is none is it skipped."""
+    index_folder: str | os.PathLike[str] | None = None
+    """Where to keep what the first visit to a video finds out about it (made if need be; some kB each): later ones
+    decode only the frames that they need. See `video.open`."""
     seed: int = 0
     """Of everything that is random: item i of epoch e is the same for any number of workers."""
 
@@ -167,7 +172,7 @@ class ClipDataSet(Dataset[Item], ABC):
         """Report a video that cannot be read, the first time; it is not opened again."""
         if not self._is_unreadable[index]:
             self._is_unreadable[index] = True
-            warnings.warn(f"left out: {reason}", stacklevel=2)
+            _logger.warning("left out: %s", reason)
 
     def choose_frames(
         self, index: int, count: int, timestamps: Callable[[], Tensor], generator: torch.Generator
@@ -247,6 +252,8 @@ class VideoDataSet(ClipDataSet):
         mirrors: bool = True,
     ) -> None:
         super().__init__(annotations, spec, mirrors=mirrors)
+        if spec.index_folder is not None:
+            Path(spec.index_folder).mkdir(parents=True, exist_ok=True)
         found = find_annotated(root, [item.path for item in self.annotations])
         missing = [index for index, file in enumerate(found) if file is None]
         if missing and spec.on_error == "raise":
@@ -256,10 +263,9 @@ class VideoDataSet(ClipDataSet):
             )
         if missing:
             self._is_unreadable[missing] = True
-            warnings.warn(
-                f"left out: {len(missing)} of the {len(found)} videos, {self.annotations[missing[0]].path} first, "
-                f"which {root} lacks",
-                stacklevel=2,
+            first = self.annotations[missing[0]].path
+            _logger.warning(
+                "left out: %d of %d videos, %s first, which %s lacks", len(missing), len(found), first, root
             )
         self.files: list[Path] = [
             file or Path(root, item.path) for file, item in zip(found, self.annotations, strict=True)
@@ -272,11 +278,12 @@ class VideoDataSet(ClipDataSet):
             size=self.spec.size,
             short_side=self.spec.short_side,
             on_error="stop" if self.spec.on_error == "stop" else "raise",
+            index_folder=self.spec.index_folder,
         )
 
     def read(self, index: int, generator: torch.Generator) -> Item:
         """See `ClipDataSet.read`."""
         with self.open(index) as reader:
             indices = self.choose_frames(index, len(reader), lambda: reader.timestamps, generator)
-            frames = reader.frames(indices.flatten()).unflatten(0, indices.shape)
+            frames = reader.clips(indices)
         return {"frames": frames, "frame_indices": indices}

@@ -28,11 +28,11 @@ class FrameFolders(ClipDataSet):
 
     Args:
         annotations: The clips; read by `pyaction.data.annotations`.
-        root: Folder of the folders of videos.
+        root: Folder of the folders of videos, whose layout is found from them; or a layout that detection does not
+            know.
         spec: What to make of each clip. Pictures are scaled bicubically, smoothed where they shrink; flow keeps its
             bytes' meaning in pixels of the stored size. "stop" is as "skip".
         read: "frames", "flow" or "both".
-        layout: How the pictures are named; None: found from the folders.
         flow_root: Folder of the flow, if elsewhere.
         recorded_fps: Rate at which the frames were extracted; `spec.fps` needs it.
         mirrors: Whether a clip's mirror image is of the same class.
@@ -50,11 +50,10 @@ class FrameFolders(ClipDataSet):
     def __init__(
         self,
         annotations: AnnotationList,
-        root: str | os.PathLike[str],
+        root: str | os.PathLike[str] | FrameLayout,
         spec: ClipSpec,
         *,
         read: Stored = "frames",
-        layout: FrameLayout | None = None,
         flow_root: str | os.PathLike[str] | None = None,
         recorded_fps: float | None = None,
         mirrors: bool = True,
@@ -64,10 +63,12 @@ class FrameFolders(ClipDataSet):
             raise ValueError(f"FrameFolders: read must be 'frames', 'flow' or 'both'; got {read!r}")
         if spec.fps is not None and recorded_fps is None:
             raise ValueError(f"FrameFolders: spec.fps {spec.fps} needs recorded_fps, which pictures do not tell")
-        self.layout = layout or FrameLayout.detect(root, flow_root=flow_root)
+        self.layout = root if isinstance(root, FrameLayout) else FrameLayout.detect(root, flow_root=flow_root)
         for kind, pictures in (("frames", self.layout.frames), ("flow", self.layout.flow)):
             if read in (kind, "both") and pictures is None:
-                raise ValueError(f"FrameFolders: {root} holds no {kind} in a known layout; name flow_root or layout")
+                raise ValueError(
+                    f"FrameFolders: {root} holds no {kind} in a known layout; name flow_root, or a FrameLayout as root"
+                )
         self.stored, self.recorded_fps = read, recorded_fps
 
     def read(self, index: int, generator: torch.Generator) -> Item:

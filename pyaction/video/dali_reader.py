@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import av
 import numpy as np
 import torch
 from torch import Tensor
@@ -69,11 +68,17 @@ class DALIReader(PyAVReader):
         size: tuple[int, int] | None,
         short_side: int | None,
         on_error: str,
+        index_folder: Path | None,
     ) -> None:
-        super().__init__(path, color=color, size=size, short_side=short_side, on_error=on_error)
+        super().__init__(
+            path, color=color, size=size, short_side=short_side, on_error=on_error, index_folder=index_folder
+        )
         self._device = device
+        assert self._unused_pass is not None  # the file was opened a moment ago
+        stream = self._unused_pass.stream
+        self._color_tag = stream.codec_context.colorspace
         try:
-            require_codec(self, device)
+            require_codec(path, stream.codec.canonical_name, device)
         except CodecError:
             self.close()
             raise
@@ -88,7 +93,7 @@ class DALIReader(PyAVReader):
         numbers = self._checked_numbers(range(len(self)) if indices is None else indices)
         if not numbers:
             return torch.empty(0, self._channels, *self.size, dtype=torch.uint8, device=self._device)
-        stored = stored_frames(self)
+        stored = self.stored_frames()
         # Each frame once and forward: DALI decodes from the keyframe again for a repeated frame.
         ordered, rows = np.unique(numbers, return_inverse=True)
         feeds = {"encoded": self._encoded, "numbers": ordered.astype(np.int32)}
@@ -111,14 +116,21 @@ class DALIReader(PyAVReader):
     def _encoded(self) -> np.ndarray:
         return np.fromfile(self.path, np.uint8)
 
-    def _decode(self) -> Iterator[av.VideoFrame]:
-        first = None
-        for frame in super()._decode():
-            first = first or (frame.height, frame.width)
-            # DALI gives garbage from there on.
-            if (frame.height, frame.width) != first:
-                raise VideoError(f"{self.path} changes its picture size, which DALI cannot follow; use backend='pyav'")
-            yield frame
+    def stored_frames(self) -> StoredFrames:
+        """Return what DALI must be told; the file must have a frame.
+
+        Raises:
+            CodecError: the picture size changes within the file.
+        """
+        if self._index().changes_size:  # DALI gives garbage from there on
+            raise CodecError(f"{self.path} changes its picture size, which DALI cannot follow; use backend='pyav'")
+        height, width = self.size
+        turns = self._index().quarter_turns
+        return StoredFrames((height, width) if turns % 2 == 0 else (width, height), turns, self._color_tag)
+
+    def _make_index(self) -> None:
+        for _ in self._decode():  # and hold no frames, which DALI decodes itself
+            pass
 
 
 def require_dali(caller: str) -> None:
@@ -153,29 +165,15 @@ def dali_device(caller: str, device: str | torch.device) -> torch.device:
     return torch.device("cuda", index)
 
 
-def require_codec(reader: PyAVReader, device: torch.device) -> None:
-    """Raise a CodecError where DALI cannot decode a file on that device."""
-    codec = reader._cursor.stream.codec.canonical_name
+def require_codec(path: Path, codec: str, device: torch.device) -> None:
+    """Raise a CodecError where DALI cannot decode a codec, given by FFmpeg's name, on that device."""
     if codec not in GPU_CODECS:
-        raise CodecError(f"{reader.path} is compressed as {codec}, which DALI does not decode; use backend='pyav'")
+        raise CodecError(f"{path} is compressed as {codec}, which DALI does not decode; use backend='pyav'")
     if device.type == "cpu" and codec not in CPU_CODECS:
         raise CodecError(
-            f"{reader.path} is {GPU_CODECS[codec]}, which needs a GPU in DALI (without one it decodes "
+            f"{path} is {GPU_CODECS[codec]}, which needs a GPU in DALI (without one it decodes "
             f"{', '.join(CPU_CODECS.values())}); use backend='pyav' or device='cuda'"
         )
-
-
-def stored_frames(reader: PyAVReader) -> StoredFrames:
-    """Ask PyAV what DALI must be told; the file must have a frame."""
-    height, width = reader.size
-    layout = reader._layout
-    assert layout is not None  # the size of a file with a frame in it comes from that frame
-    upright = layout.quarter_turns % 2 == 0
-    return StoredFrames(
-        size=(height, width) if upright else (width, height),
-        quarter_turns=layout.quarter_turns,
-        color_tag=reader._cursor.stream.codec_context.colorspace,
-    )
 
 
 def color_matrix(color_tag: int, *, gray: bool) -> np.ndarray | None:

@@ -30,12 +30,24 @@ class FrameIndex:
     """Numbers of the frames at which decoding may begin, increasing."""
     fingerprints: list[int] = field(default_factory=list)
     """A number for each frame that changes with its pixels."""
+    upright_size: tuple[int, int] = (0, 0)
+    """Height and width of the first frame, turned as the file says."""
+    quarter_turns: int = 0
+    """How often the first frame is to be turned by 90 degrees, anticlockwise."""
+    changes_size: bool = False
+    """Whether a frame has another size than the first one."""
 
     def __len__(self) -> int:
         return len(self.pts)
 
     def append(self, frame: VideoFrame) -> None:
         """Remember the next frame."""
+        if len(self.pts) == 0:
+            self.quarter_turns = round(frame.rotation / 90) % 4
+        size = (frame.height, frame.width) if self.quarter_turns % 2 == 0 else (frame.width, frame.height)
+        if len(self.pts) == 0:
+            self.upright_size = size
+        self.changes_size |= size != self.upright_size
         if frame.key_frame:
             self.keyframes.append(len(self.pts))
         self.pts.append(frame.pts)

@@ -21,6 +21,7 @@ def open(  # noqa: A001 - read as `video.open`, like `gzip.open`
     size: tuple[int, int] | None = None,
     short_side: int | None = None,
     on_error: Literal["raise", "stop"] = "raise",
+    index_folder: str | os.PathLike[str] | None = None,
 ) -> Reader:
     """Open a video file for reading.
 
@@ -51,12 +52,17 @@ def open(  # noqa: A001 - read as `video.open`, like `gzip.open`
         on_error: `"raise"` makes a damaged or truncated file a VideoError. With `"stop"` the video is what
             decodes before the damage, possibly no frame at all; next to a cut, B-frames may be missing
             between frames that are there (`timestamps` shows it).
+        index_folder: an existing folder in which to keep, in one small file per video, what the first complete
+            reading learns about its frames. From the second visit on `len` and `timestamps` decode nothing, and
+            `frames` and `clips` decode from the nearest keyframe; that the frames are the right ones is checked
+            all the same. Videos of equal names and any number of processes may share the folder. A file that
+            is damaged, or was made for another state of the video, is made anew.
 
     Returns:
         An open `Reader`.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if there is no such file, or no such index_folder.
         VideoError: if it cannot be opened as a video at all, in either mode, or is cut short and
             `on_error="raise"`; with DALI, if it does not decode the codec there.
         ImportError: if `backend="dali"` and DALI is not installed.
@@ -85,15 +91,27 @@ def open(  # noqa: A001 - read as `video.open`, like `gzip.open`
         raise ValueError(f"video.open: size must be (height, width), two whole numbers from 1; got {size}")
     if short_side is not None and not _is_length(short_side):
         raise ValueError(f"video.open: short_side must be a whole number from 1; got {short_side!r}")
-    if backend == "dali":
-        from pyaction.video.dali_reader import DALIReader, dali_device, require_dali
-
-        require_dali("video.open(backend='dali')")
-        place = dali_device("video.open", device)
-        return DALIReader(Path(path), device=place, color=color, size=size, short_side=short_side, on_error=on_error)
-    if str(device) != "cpu":
+    folder = None if index_folder is None else Path(index_folder)
+    if folder is not None and not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder} for indexes; create it, or leave index_folder out")
+    if backend == "pyav" and str(device) != "cpu":
         raise ValueError(f"video.open: PyAV decodes on device 'cpu'; got {str(device)!r}, which needs backend='dali'")
-    return PyAVReader(Path(path), color=color, size=size, short_side=short_side, on_error=on_error)
+    if backend == "pyav":
+        return PyAVReader(
+            Path(path), color=color, size=size, short_side=short_side, on_error=on_error, index_folder=folder
+        )
+    from pyaction.video.dali_reader import DALIReader, dali_device, require_dali
+
+    require_dali("video.open(backend='dali')")
+    return DALIReader(
+        Path(path),
+        device=dali_device("video.open", device),
+        color=color,
+        size=size,
+        short_side=short_side,
+        on_error=on_error,
+        index_folder=folder,
+    )
 
 
 def _is_length(value: object) -> bool:

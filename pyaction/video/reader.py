@@ -55,7 +55,7 @@ class Reader(ABC):
         """Number of frames that really decode, whatever the header promises.
 
         The first call decodes the file once, without converting colours, unless it was read to its end
-        before.
+        before, or an index of it is kept (`index_folder` of `pyaction.video.open`).
         """
 
     @abstractmethod

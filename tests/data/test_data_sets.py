@@ -1,7 +1,6 @@
 """Data sets: what an item is, that it does not depend on workers, and what becomes of broken videos."""
 
 import shutil
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,9 +55,8 @@ def test_item(actions_root: Path) -> None:
     assert data_set.labels[:4] == [1, 1, 0, 0]  # BallBounce before BallSlide, by name
     item = data_set[5]
     assert set(item) == {"frames", "frame_indices", "label", "index", "path"}
-    assert (
-        item["path"] == data_set.annotations[5].path and item["index"] == 5 and item["label"] == 2 == data_set.labels[5]
-    )
+    assert item["path"] == data_set.annotations[5].path and item["index"] == 5
+    assert item["label"] == data_set.labels[5] == 2
     assert item["frame_indices"].shape == (3, 2) and item["frames"].dtype == torch.uint8
     with video.open(actions_root / "videos" / item["path"]) as reader:
         wanted = reader.frames(item["frame_indices"].flatten()).unflatten(0, (3, 2))
@@ -118,6 +116,14 @@ def test_finish_draws_once_for_a_batch(actions_root: Path) -> None:
     )
 
 
+def test_index_folder(actions_root: Path, tmp_path: Path) -> None:
+    plain = of(actions_root, data.ClipSpec(segments))
+    indexed = of(actions_root, data.ClipSpec(segments, index_folder=tmp_path / "new" / "indexes"))
+    for _ in range(2):
+        assert all(same(plain[i]["frames"], indexed[i]["frames"]) for i in (3, 8))
+    assert len(list((tmp_path / "new" / "indexes").rglob("*.index"))) == 2
+
+
 # ---- broken videos
 
 
@@ -131,8 +137,7 @@ def test_broken_video_raises(broken_root: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_broken_videos_are_replaced_and_counted(broken_root: Path, workers: int) -> None:
     data_set = of(broken_root, data.ClipSpec(middle, on_error="skip"))
-    with pytest.warns(UserWarning, match="left out: .*g02_c01.mp4") if workers == 0 else nullcontext():
-        items = [batch for batch in DataLoader(data_set, None, num_workers=workers)]
+    items = list(DataLoader(data_set, None, num_workers=workers))
     names = [item["path"].split("/")[1] for item in items]
     assert names[14] == "v_Eat_g03_c01.mp4" == names[15]  # of its class
     assert names[4] == names[5] == "v_BoxBounce_g02_c01.mp4"  # none of its class is left
@@ -140,11 +145,12 @@ def test_broken_videos_are_replaced_and_counted(broken_root: Path, workers: int)
     assert len(data_set.unreadable) == 3 and data_set.unreadable[0] == "BallSpin/v_BallSpin_g02_c01.mp4"
 
 
-def test_broken_video_is_reported_once(broken_root: Path, recwarn: pytest.WarningsRecorder) -> None:
+def test_broken_video_is_reported_once(broken_root: Path, caplog: pytest.LogCaptureFixture) -> None:
     data_set = of(broken_root, data.ClipSpec(middle, on_error="skip"))
     for _ in range(3):
         data_set[14]
-    assert [str(warning.message).startswith("left out: ") for warning in recwarn] == [True]
+    (message,) = caplog.messages
+    assert message.startswith("left out: ") and "v_Eat_g02_c01.mp4 is cut short" in message
 
 
 def test_stop_takes_what_is_there(actions_root: Path, tmp_path: Path) -> None:
@@ -157,18 +163,18 @@ def test_stop_takes_what_is_there(actions_root: Path, tmp_path: Path) -> None:
     item = data.VideoDataSet(annotations, tmp_path, data.ClipSpec(whole, on_error="stop"))[0]
     assert 3 < item["frames"].shape[1] < 14
     (tmp_path / name).write_bytes(whole_file[:100])
-    with pytest.warns(UserWarning), pytest.raises(video.VideoError, match="none of the 1 videos can be read"):
+    with pytest.raises(video.VideoError, match="none of the 1 videos can be read"):
         data.VideoDataSet(annotations, tmp_path, data.ClipSpec(whole, on_error="stop"))[0]
 
 
-def test_missing_videos(actions_root: Path, tmp_path: Path) -> None:
+def test_missing_videos(actions_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = tmp_path / "copy"
     shutil.copytree(actions_root, root)
     (root / "videos/Eat/v_Eat_g02_c01.mp4").unlink()
     with pytest.raises(ValueError, match="lacks 1 of the 22 videos, Eat/v_Eat_g02_c01.mp4 first"):
         of(root, data.ClipSpec(middle))
-    with pytest.warns(UserWarning, match="1 of the 22 videos"):
-        data_set = of(root, data.ClipSpec(middle, on_error="skip"))
+    data_set = of(root, data.ClipSpec(middle, on_error="skip"))
+    assert "left out: 1 of 22 videos, Eat/v_Eat_g02_c01.mp4 first" in caplog.text
     assert data_set.unreadable == ["Eat/v_Eat_g02_c01.mp4"] and data_set[14]["path"] == "Eat/v_Eat_g03_c01.mp4"
     with pytest.raises(ValueError, match="nowhere cannot be listed"):
         data.VideoDataSet(
@@ -204,18 +210,20 @@ def test_generated_actions(actions_root: Path, tmp_path: Path) -> None:
         data.GeneratedActions(actions_root, data.ClipSpec(whole), split=1, subset="test", **options | {"seed": 5})
 
 
-def test_named_sets(real_data: Path) -> None:
+def test_named_sets(real_data: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Each takes its own annotations, and says how many of the videos are not there."""
     spec, folder = data.ClipSpec(middle, on_error="skip", short_side=64), real_data / "annotations"
-    with pytest.warns(UserWarning, match=r"left out: 9\d\d\d of the 9537 videos"):
-        ucf101 = data.UCF101(real_data / "videos/ucf101", folder / "ucf101", spec, split=1, subset="train")
-    there = sorted(set(range(len(ucf101))) - set(ucf101._is_unreadable.nonzero().flatten().tolist()))
+    ucf101 = data.UCF101(real_data / "videos/ucf101", folder / "ucf101", spec, split=1, subset="train")
+    missing = set(ucf101.unreadable)
+    there = [index for index, item in enumerate(ucf101.annotations) if item.path not in missing]
     assert there
     for index in there:
         item = ucf101[index]
         assert item["index"] == index and ucf101.class_names[item["label"]] in item["path"]
-    with pytest.warns(UserWarning, match="of the 5236 videos"):
-        data.HMDB51(real_data / "videos/hmdb51", folder / "hmdb51", spec, split=1, subset="train", include_unused=True)
+    videos, lists = real_data / "videos/hmdb51", folder / "hmdb51"
+    hmdb51 = data.HMDB51(videos, lists, spec, split=1, subset="train", include_unused=True)
+    assert len(hmdb51) == 5236 and len(hmdb51.unreadable) == 5234
+    assert f"left out: {9537 - len(there)} of 9537 videos" in caplog.text and "of 5236 videos" in caplog.text
 
 
 def test_something_something_is_not_mirrored(tmp_path: Path) -> None:

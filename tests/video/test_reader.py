@@ -14,6 +14,7 @@ from video.numbered_video import COUNT, HEIGHT, WIDTH, encode, number_in, number
 from pyaction import video
 from pyaction.video import pyav_reader
 from pyaction.video.frame_index import FrameIndex
+from pyaction.video.frame_pixels import Layout, PixelConverter
 
 
 def sequential(path, **options):
@@ -51,6 +52,14 @@ def test_frame_layout(path):
     assert frame.is_contiguous()
 
 
+@pytest.fixture(params=[0, 10 * HEIGHT * WIDTH, None], ids=["holding nothing", "holding some", "holding all"])
+def held_bytes(request, monkeypatch):
+    """How many decoded frames a reader may hold; without a limit it has no reason to seek in these short videos."""
+    if request.param is not None:
+        monkeypatch.setattr(pyav_reader, "HELD_BYTES", request.param)
+
+
+@pytest.mark.usefixtures("held_bytes")
 def test_indices_are_exact(path):
     every = sequential(path)
     generator = torch.Generator().manual_seed(7)
@@ -68,9 +77,10 @@ def test_indices_are_exact(path):
 
 def test_seeking_is_used(folder, monkeypatch):
     """Without this, decoding every file from its start would pass the tests above."""
+    monkeypatch.setattr(pyav_reader, "HELD_BYTES", 0)
     seeks = []
-    seek = pyav_reader._Pass.seek
-    monkeypatch.setattr(pyav_reader._Pass, "seek", lambda self, pts: (seeks.append(pts), seek(self, pts)))
+    seek = pyav_reader.DecodingPass.seek
+    monkeypatch.setattr(pyav_reader.DecodingPass, "seek", lambda self, pts: (seeks.append(pts), seek(self, pts)))
     with video.open(folder / "h264_b_frames.mp4") as reader:
         len(reader)
         reader.frames([40, 2])
@@ -80,10 +90,11 @@ def test_seeking_is_used(folder, monkeypatch):
 
 def test_a_wrong_landing_is_noticed(folder, monkeypatch):
     """A container that seeks to a wrong place costs time, never a wrong frame."""
+    monkeypatch.setattr(pyav_reader, "HELD_BYTES", 0)
     path = folder / "mpeg4.avi"
     every = sequential(path)
-    seek = pyav_reader._Pass.seek
-    monkeypatch.setattr(pyav_reader._Pass, "seek", lambda self, pts: seek(self, pts + 12))
+    seek = pyav_reader.DecodingPass.seek
+    monkeypatch.setattr(pyav_reader.DecodingPass, "seek", lambda self, pts: seek(self, pts + 12))
     with video.open(path) as reader:
         for number in (20, 44, 13, 0, 30):
             assert torch.equal(reader.frames([number])[0], every[number])
@@ -91,12 +102,40 @@ def test_a_wrong_landing_is_noticed(folder, monkeypatch):
 
 def test_a_picture_with_missing_references_is_noticed(folder, monkeypatch):
     """Decoding from a frame that only looks like a keyframe gives the right times and the wrong pixels."""
+    monkeypatch.setattr(pyav_reader, "HELD_BYTES", 0)
     path = folder / "h264_intra_refresh.ts"
     every = sequential(path)
     monkeypatch.setattr(FrameIndex, "keyframe_before", lambda self, number: max(number - 1, 0))
     with video.open(path) as reader:
         for number in (20, 44, 13, 0, 30):
             assert torch.equal(reader.frames([number])[0], every[number])
+
+
+def test_a_file_is_decoded_once(folder, monkeypatch):
+    """And the frames that `len` has seen are freed when they are of no more use."""
+    opened, open_file = [], av.open
+    monkeypatch.setattr(av, "open", lambda *rest: (opened.append(rest), open_file(*rest))[1])
+    with video.open(folder / "mpeg4.avi") as reader:
+        assert len(reader) == COUNT
+        assert len(reader._held) == COUNT
+        reader.clips([[40, 3], [-1, 20]])
+        assert reader.frames().shape[0] == COUNT
+        assert len(opened) == 1
+        next(iter(reader))
+        assert len(reader._held) == 0
+    with video.open(folder / "mpeg4.avi") as reader:
+        len(reader)
+    assert len(reader._held) == 0
+
+
+def test_frames_are_held_within_bounds(folder, monkeypatch):
+    with video.open(folder / "mpeg4.avi") as reader:
+        len(reader)
+        size = sum(plane.buffer_size for plane in reader._held[0].planes)
+    monkeypatch.setattr(pyav_reader, "HELD_BYTES", 7 * size)
+    with video.open(folder / "mpeg4.avi") as reader:
+        len(reader)
+        assert sorted(reader._held) == list(range(7))
 
 
 def test_no_indices(path):
@@ -248,6 +287,20 @@ def test_gray_is_the_luma_of_rgb(tmp_path, colorspace):
     assert (gray[:, 0] - luma).abs().max() < 0.6
     centres = torch.from_numpy(blocks).permute(2, 0, 1)[:, 8::16, 8::16]
     assert (rgb[1, :, 8::16, 8::16] - centres).abs().max() <= 6  # the tag was followed
+
+
+@pytest.mark.parametrize("colorspace", [5, 1], ids=["bt601", "bt709"])
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuvj420p"])
+@pytest.mark.parametrize(("height", "width"), [(48, 80), (30, 320), (31, 80), (48, 72), (38, 340)])
+def test_planes_have_the_pixels_of_packed_rgb(pixel_format, colorspace, height, width):
+    """Which conversion is taken depends on the size; what comes out does not."""
+    noise = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8).numpy()
+    frame = av.VideoFrame.from_ndarray(noise, format="rgb24").reformat(format=pixel_format)
+    frame.colorspace = colorspace
+    result = np.empty((3, height, width), np.uint8)
+    PixelConverter().convert(frame, Layout(height, width, quarter_turns=0), result)
+    packed = frame.reformat(format="rgb24", interpolation="BICUBIC").to_ndarray()
+    np.testing.assert_array_equal(result, packed.transpose(2, 0, 1))
 
 
 def test_a_rare_colour_tag(tmp_path):

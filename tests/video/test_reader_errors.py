@@ -13,6 +13,7 @@ import torch
 from video.numbered_video import COUNT, number_in
 
 from pyaction import video
+from pyaction.video import pyav_reader
 from pyaction.video.truncation import announced_size
 
 
@@ -232,13 +233,13 @@ def test_no_open_files_stay_behind(path):
         assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_file_that_changes(folder, tmp_path):
+def test_a_file_that_changes(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(pyav_reader, "HELD_BYTES", 0)
     shutil.copy(folder / "mpeg4.avi", tmp_path / "a.avi")
     with video.open(tmp_path / "a.avi") as reader:
         assert len(reader) == COUNT
         shutil.copy(folder / "mjpeg.avi", tmp_path / "other.avi")
         os.replace(tmp_path / "other.avi", tmp_path / "a.avi")
-        reader.frames([40])
         with pytest.raises(video.VideoError, match="changed while it was read"):
             reader.frames([3, 2])
             reader.frames([1])

@@ -15,6 +15,7 @@ must know what they are, so it is told with each clip (`Content`):
 The same for the items of a data set, as a list of transforms (`TrainingCrop`, `RandomFlip`, ...): module `items`.
 """
 
+from pyaction.data.transforms.add_flow import AddFlow
 from pyaction.data.transforms.color import ColorJitter, random_color_jitter
 from pyaction.data.transforms.content import Content
 from pyaction.data.transforms.crops import (
@@ -68,6 +69,7 @@ __all__ = [
     "RGB_SCALES",
     "TORCHVISION_FLOW",
     "TORCHVISION_RGB",
+    "AddFlow",
     "ColorJitter",
     "Content",
     "Crop",

@@ -1,0 +1,171 @@
+"""Clips with flow computed on the fly, from video files, beside TV-L1 alone and loaders that use OpenCV.
+
+Fields of flow per second of a DataLoader with one worker for each core, and how busy it keeps the cores. The videos are
+those of PYACTION_TEST_DATA, or else made here.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import machine
+import psutil
+import torch
+from peers.loaders import OpenCVClips
+from peers.optical_flow import opencv_dis, opencv_tvl1
+from rich.console import Console
+from tables import Result, Table, number, show
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from verification import Verification, VerificationError
+
+from pyaction import data, ops, video
+from pyaction.data import transforms
+
+LENGTH = 65  # frames: 64 fields, I3D's clip
+AT_ONCE = 8  # clips in one call of tvl1_flow_clip
+ROUNDS, QUICK_ROUNDS = 5, 2
+TOGETHER = "TV-L1 alone, pyaction, frames in memory"
+
+
+def middle(frames: int, generator: torch.Generator) -> Tensor:
+    return data.sampling.clip_indices(frames, LENGTH, mode="validation")
+
+
+@contextmanager
+def videos(quick: bool) -> Iterator[tuple[list[Path], str]]:
+    """320 x 240 clips, and where they come from."""
+    folder = os.environ.get("PYACTION_TEST_DATA")
+    if folder:
+        yield sorted(Path(folder, "videos/ucf101").rglob("*.avi"))[: 8 if quick else None], "UCF101"
+        return
+    with tempfile.TemporaryDirectory() as root:
+        paths = []
+        for group in range(8):
+            scene = data.ActionScene(data.ACTIONS[group], group=group, clip=0, size=(240, 320), frames=2 * LENGTH)
+            paths.append(Path(root, f"{group}.mp4"))
+            video.write(paths[-1], scene.frames(), 25)
+        yield paths, "generated"
+
+
+class Loader:
+    """A DataLoader whose workers run already."""
+
+    def __init__(self, data_set: Dataset[Any]) -> None:
+        self.clips = len(data_set)  # type: ignore[arg-type]
+        self._loader = DataLoader(data_set, None, num_workers=machine.cores(), persistent_workers=True)
+
+    def __call__(self) -> int:
+        """One epoch; gives the number of fields."""
+        return sum(item["flow"].flatten(0, -4).shape[0] for item in self._loader)
+
+
+def ours(paths: Sequence[Path]) -> data.VideoDataSet:
+    annotations = data.AnnotationList(tuple(data.Annotation(str(path), 0) for path in paths), ())
+    return data.VideoDataSet(annotations, "/", data.ClipSpec(middle, [transforms.AddFlow()]))
+
+
+def alone(clips: Tensor) -> int:
+    """tvl1_flow_clip with all threads."""
+    return sum(ops.tvl1_flow_clip(part).flatten(0, -4).shape[0] for part in clips.split(AT_ONCE))
+
+
+def measured(runs: dict[str, Callable[[], int]], rounds: int) -> list[dict[str, Any]]:
+    """All in turn: fields per second, and the share of all cores' time that this process and its workers used."""
+    process = psutil.Process()
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()
+    for _ in range(rounds):
+        for name, run in runs.items():
+            before, start = _cpu_seconds(process), time.perf_counter()
+            fields = run()
+            seconds = time.perf_counter() - start
+            busy = (_cpu_seconds(process) - before) / (seconds * machine.cores())
+            found[name].append((fields / seconds, busy))
+    medians = {name: tuple(map(statistics.median, zip(*values, strict=True))) for name, values in found.items()}
+    return [{"method": name, "fields_per_second": rate, "busy": busy} for name, (rate, busy) in medians.items()]
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    family = (process, *process.children(recursive=True))
+    return sum(sum(member.cpu_times()[:2]) for member in family)
+
+
+def measure(quick: bool, console: Console) -> Result:
+    """Raises VerificationError before anything is timed."""
+    torch.set_num_threads(machine.cores())
+    with videos(quick) as (paths, kind):
+        result = {"benchmark": "loader", "quick": quick, "data": kind, "clips": len(paths), **machine.describe()}
+        clips = torch.cat([read(path) for path in paths])
+        verification = Verification()
+        for index in (0, len(paths) // 2):
+            difference = ours(paths)[index]["flow"][0] - ops.tvl1_flow_clip(clips[index : index + 1])[0]
+            verification.at_most(f"loader's flow of {paths[index].name}", float(difference.abs().max()), 1e-5)
+        console.print(f"{len(verification.checks)} checks passed; timing {len(paths)} clips of {LENGTH} frames")
+        runs = {
+            "pyaction's data set, flow on the fly": Loader(ours(paths)),
+            TOGETHER: lambda: alone(clips),
+            "OpenCV decoding, OpenCV DIS medium": Loader(OpenCVClips(paths, LENGTH, opencv_dis("medium", 1))),
+        }
+        result["rows"] = measured(runs, QUICK_ROUNDS if quick else ROUNDS)
+        # Hundreds of times slower: a few short clips, once.
+        slow = OpenCVClips(paths[: machine.cores()], 5, opencv_tvl1("OpenCV TV-L1", 1))
+        result["rows"] += measured({"OpenCV decoding, OpenCV TV-L1": Loader(slow)}, 1)
+        result["checks"] = verification.checks
+    return result
+
+
+def read(path: Path) -> Tensor:
+    with video.open(path) as reader:
+        return reader.clips(middle(len(reader), torch.Generator()))
+
+
+def table(result: Result) -> Table:
+    """With the loader's share of what TV-L1 alone does."""
+    rates = {row["method"]: row["fields_per_second"] for row in result["rows"]}
+    first = result["rows"][0]["fields_per_second"]
+    title = f"Clips of {LENGTH} frames, 320 × 240, {result['machine']['cores']} workers: flow on the fly"
+    header = ["loader", "fields of flow/s", "cores busy", "% of TV-L1 alone", "× as fast as it is ours"]
+    rows = [
+        [
+            row["method"],
+            number(row["fields_per_second"]),
+            f"{100 * row['busy']:.0f} %",
+            f"{100 * row['fields_per_second'] / rates[TOGETHER]:.0f} %",
+            number(first / row["fields_per_second"]),
+        ]
+        for row in result["rows"]
+    ]
+    return Table(title, header, rows)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Clips with flow on the fly, from files: loaders beside TV-L1 alone.")
+    parser.add_argument("--quick", action="store_true", help="8 clips, fewer rounds")
+    parser.add_argument("--json", nargs="?", const="", metavar="FILE", help="default: a file in results/")
+    options = parser.parse_args(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    try:
+        result = measure(options.quick, console)
+    except VerificationError as error:
+        console.print(f"[bold red]Refused:[/] {error}. Nothing was timed.")
+        return 1
+    show(table(result), console)
+    if options.json is not None:
+        path = Path(options.json) if options.json else machine.result_path(result, "cpu", "loader")
+        path.write_text(json.dumps(result, indent=1) + "\n")
+        console.print(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

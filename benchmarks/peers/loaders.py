@@ -1,0 +1,41 @@
+"""Data sets as one writes them by hand, with OpenCV: a clip's frames and the flow between them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from peers.optical_flow import Peer
+from torch import Tensor
+from torch.utils.data import Dataset
+
+
+class OpenCVClips(Dataset[dict[str, Tensor]]):
+    """The middle clip of each video, and its flow frame by frame."""
+
+    def __init__(self, paths: Sequence[Path], length: int, peer: Peer) -> None:
+        self.paths, self.length, self.peer = list(paths), length, peer
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        cv2.setNumThreads(1)  # as many workers as cores
+        frames = self._frames(self.paths[index])
+        grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+        flow = np.stack([self.peer.solve(*pair) for pair in zip(grey[:-1], grey[1:], strict=True)])
+        pixels = np.stack(frames).transpose(0, 3, 1, 2)
+        return {"frames": torch.from_numpy(np.ascontiguousarray(pixels)), "flow": torch.from_numpy(flow)}
+
+    def _frames(self, path: Path) -> list[np.ndarray]:
+        capture = cv2.VideoCapture(str(path))
+        frames = []
+        while True:
+            there, frame = capture.read()
+            if not there:
+                break
+            frames.append(frame)
+        start = max(len(frames) - self.length, 0) // 2
+        chosen = [frames[(start + i) % len(frames)] for i in range(self.length)]
+        return [cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) for frame in chosen]
