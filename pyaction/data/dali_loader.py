@@ -217,15 +217,16 @@ class ClipPipeline:
         Raises:
             RuntimeError: a file does not decode; this pipeline cannot be used again.
         """
-        stream = None if self._device.type == "cpu" else torch.cuda.current_stream(self._device)
+        from pyaction.video.dali_reader import stream_of
+
         try:
-            (clips,) = self._pipeline.outputs(stream)
+            (clips,) = self._pipeline.outputs(stream_of(self._device))
         except RuntimeError:
             self.has_failed = True
             raise
         if clips.is_dense_tensor():
             return torch.from_dlpack(clips.as_tensor())
-        return [torch.from_dlpack(clip) for clip in clips]
+        return [torch.from_dlpack(clips[row]) for row in range(len(clips))]
 
     def _fed(self, name: str, plan: ClipPlan) -> np.ndarray:
         if name == "matrix":

@@ -232,14 +232,16 @@ def _run(device: torch.device, feeds: dict[str, np.ndarray]) -> Tensor:
     for name, value in feeds.items():
         pipeline.feed_input(name, [value])
     try:
-        if device.type == "cpu":
-            (frames,) = pipeline.run()
-        else:
-            (frames,) = pipeline.run(cuda_stream=torch.cuda.current_stream(device))
+        (frames,) = pipeline.run(stream_of(device))
     except RuntimeError:
         del _pipelines.built[key]  # after an error it runs no more; building takes 10 ms
         raise
     return torch.from_dlpack(frames[0])
+
+
+def stream_of(device: torch.device) -> torch.cuda.Stream | None:
+    """Return the stream on which torch will use what a pipeline puts out; None on the CPU."""
+    return None if device.type == "cpu" else torch.cuda.current_stream(device)
 
 
 def _build(device: torch.device, inputs: set[str]) -> Pipeline:

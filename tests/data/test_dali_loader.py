@@ -270,9 +270,14 @@ def test_as_stored(turns: int) -> None:
 
 
 @pytest.mark.gpu
-def test_on_a_gpu(root: Path) -> None:
-    data_set = of(root, data.ClipSpec(segments, (*TRAINING, JITTER, RGB), size=(72, 90)))
-    for batch, expected in zip(data.DALILoader(data_set, 4, device="cuda"), DataLoader(data_set, 4), strict=True):
+def test_on_a_gpu(tmp_path: Path) -> None:
+    # H.264, which DALI decodes there alone; NVDEC takes no VP9 of less than 128 x 128 pixels.
+    for name in ("0.mp4", "1.webm", "2.mp4"):
+        scene = data.ActionScene(data.ACTIONS[2], group=3, clip=0, size=(160, 208), frames=FRAMES, seed=3)
+        video.write(tmp_path / name, scene.frames(), fps=25)
+    data_set = of(tmp_path, data.ClipSpec(segments, (*TRAINING, JITTER, RGB), size=(72, 90)))
+    loaders = data.DALILoader(data_set, 2, device="cuda"), DataLoader(data_set, 2)
+    for batch, expected in zip(*loaders, strict=True):
         assert all(value.is_cuda for value in batch.values() if isinstance(value, torch.Tensor))
         on_cpu = {key: value.cpu() if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
         assert_same(on_cpu, expected, 1 / 255 / 0.225)
