@@ -31,9 +31,9 @@ class DALILoader:
     `Normalize(frames=...)`. From the first other one on, they are done by torch, on the device, item by item, so that
     they draw the same numbers. What the spec wants done `on_device` is left to `data_set.finish`, as with every loader.
 
-    PyAV counts the frames of each video, for which it decodes it once, on the CPU. One batch is decoded while the one
-    before is used. A file whose codec DALI does not decode on that device is an error even where the data set leaves
-    broken videos out: it is not broken.
+    PyAV counts the frames of each video, for which it decodes it once, on the CPU; with `ClipSpec.index_folder`, in the
+    first epoch only. One batch is decoded while the one before is used. A file that DALI cannot read (`video.open`) is
+    an error even where the data set leaves broken videos out: it is not broken, and a `DataLoader` would give it.
 
     An iterator has DALI's threads and memory while it lives, and works in its own process only: in one that is forked
     off later, it would wait for ever. The workers of this loader never touch DALI, nor a GPU.

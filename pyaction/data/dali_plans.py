@@ -88,7 +88,7 @@ class PlanDataSet(VideoDataSet):
             )
             with reader:
                 indices = self.choose_frames(index, len(reader), lambda: reader.timestamps, generator)
-                stored = reader.stored_frames()
+                stored = reader.stored
                 frame_size = reader.size
         except CodecError as error:
             raise ValueError(str(error)) from None  # not broken, so no other video stands in for it

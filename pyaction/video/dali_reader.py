@@ -56,7 +56,7 @@ class DALIReader(PyAVReader):
     """The reader behind `pyaction.video.open(backend="dali")`, which documents and checks the arguments.
 
     PyAV says how many frames there are, when each is shown, how they are turned and what their colour tags are, since
-    DALI tells none of that exactly; DALI decodes, scales and converts. Both number frames by their time.
+    DALI tells none of that exactly; DALI decodes, scales and converts. That both number the frames alike is checked.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class DALIReader(PyAVReader):
         numbers = self._checked_numbers(range(len(self)) if indices is None else indices)
         if not numbers:
             return torch.empty(0, self._channels, *self.size, dtype=torch.uint8, device=self._device)
-        stored = self.stored_frames()
+        stored = self.stored
         # Each frame once and forward: DALI decodes from the keyframe again for a repeated frame.
         ordered, rows = np.unique(numbers, return_inverse=True)
         feeds = {"encoded": self._encoded, "numbers": ordered.astype(np.int32)}
@@ -116,17 +116,29 @@ class DALIReader(PyAVReader):
     def _encoded(self) -> np.ndarray:
         return np.fromfile(self.path, np.uint8)
 
-    def stored_frames(self) -> StoredFrames:
-        """Return what DALI must be told; the file must have a frame.
+    @cached_property
+    def stored(self) -> StoredFrames:
+        """What DALI must be told; of a file with a frame in it.
 
         Raises:
-            CodecError: the picture size changes within the file.
+            CodecError: the picture size changes within the file, or DALI would number the frames otherwise.
         """
-        if self._index().changes_size:  # DALI gives garbage from there on
+        index = self._index()
+        if index.changes_size:  # DALI gives garbage from there on
             raise CodecError(f"{self.path} changes its picture size, which DALI cannot follow; use backend='pyav'")
+        # DALI's frame k is the packet of the k-th lowest time that is not negative. In AVI files with B-frames (HMDB51)
+        # those are not the frames in their order.
+        demuxed = self._open_pass()
+        times = sorted(time for time in demuxed.packet_times() if time >= 0)
+        demuxed.close()
+        if times[: len(index)] != index.pts:
+            raise CodecError(
+                f"{self.path} does not say when its frames are shown, which DALI finds them by; use backend='pyav', "
+                "or re-encode it: ffmpeg -i INPUT OUTPUT.mp4"
+            )
         height, width = self.size
-        turns = self._index().quarter_turns
-        return StoredFrames((height, width) if turns % 2 == 0 else (width, height), turns, self._color_tag)
+        upright = index.quarter_turns % 2 == 0
+        return StoredFrames((height, width) if upright else (width, height), index.quarter_turns, self._color_tag)
 
     def _make_index(self) -> None:
         for _ in self._decode():  # and hold no frames, which DALI decodes itself

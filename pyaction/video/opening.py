@@ -64,7 +64,8 @@ def open(  # noqa: A001 - read as `video.open`, like `gzip.open`
     Raises:
         FileNotFoundError: if there is no such file, or no such index_folder.
         VideoError: if it cannot be opened as a video at all, in either mode, or is cut short and
-            `on_error="raise"`; with DALI, if it does not decode the codec there.
+            `on_error="raise"`; with DALI, if it does not decode the codec there, or would number the frames
+            otherwise: as of AVI files with B-frames (HMDB51), which do not say when frames are shown.
         ImportError: if `backend="dali"` and DALI is not installed.
         ValueError: if an argument is not one of those above.
 

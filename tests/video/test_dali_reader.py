@@ -13,7 +13,7 @@ import torch
 from video.numbered_video import COUNT, HEIGHT, STREAMS, WIDTH, encode, number_in, numbered_picture
 
 from pyaction import video
-from pyaction.video.dali_reader import color_matrix
+from pyaction.video.dali_reader import DALIReader, color_matrix
 from pyaction.video.frame_index import FrameIndex
 
 pytestmark = pytest.mark.skipif(
@@ -203,6 +203,40 @@ def test_a_size_that_changes(tmp_path):
     for options in ({}, kept):
         with pytest.raises(video.VideoError, match="changes its picture size, which DALI cannot follow; use"):
             video.open(path, backend="dali", **options).frames([0])
+
+
+@pytest.mark.parametrize("times", [[0, 1, 1], [-1, 0, 1], [0, 2, 1]], ids=["equal", "negative", "out of order"])
+def test_times_that_do_not_tell_frames_apart(folder, monkeypatch, times):
+    """DALI would give other frames, as of the AVI files of HMDB51 on a GPU, without a word."""
+    append = FrameIndex.append
+
+    def append_badly(self, frame):
+        append(self, frame)
+        self.pts[-1] = times[(len(self.pts) - 1) % 3] + 3 * ((len(self.pts) - 1) // 3)
+
+    monkeypatch.setattr(FrameIndex, "append", append_badly)
+    with (
+        video.open(folder / "mjpeg.avi", backend="dali") as reader,
+        pytest.raises(video.VideoError, match="does not say when its frames are shown, which DALI finds them by"),
+    ):
+        reader.frames([1])
+
+
+def test_hmdb51_is_left_to_pyav(real_data):
+    path = next(path for path in sorted(real_data.glob("videos/hmdb51/**/*.avi")))
+    with (
+        DALIReader(
+            path,
+            device=torch.device("cuda"),
+            color="rgb",
+            size=None,
+            short_side=None,
+            on_error="raise",
+            index_folder=None,
+        ) as reader,
+        pytest.raises(video.VideoError, match="does not say when its frames are shown"),
+    ):
+        reader.stored  # noqa: B018
 
 
 @pytest.mark.parametrize(
