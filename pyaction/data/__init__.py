@@ -15,6 +15,7 @@ from pyaction.data.annotations import (
     read_ucf101,
 )
 from pyaction.data.batches import BalancedBatchSampler
+from pyaction.data.dali_loader import DALILoader
 from pyaction.data.data_sets import ClipDataSet, ClipSpec, VideoDataSet
 from pyaction.data.flow_cache import FlowCache
 from pyaction.data.frame_folders import FrameFolders
@@ -32,6 +33,7 @@ __all__ = [
     "BalancedBatchSampler",
     "ClipDataSet",
     "ClipSpec",
+    "DALILoader",
     "FlowCache",
     "FrameFolder",
     "FrameFolders",

@@ -1,7 +1,7 @@
 """What is installed here and what it can do."""
 
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
@@ -29,12 +29,21 @@ def build_info() -> dict[str, str]:
         "CPU threads": str(torch.get_num_threads()),
         "CUDA kernels": cuda,
         "GPUs": ", ".join(gpus) or "none that torch sees",
-        "decoder": f"PyAV {version('av')}",
+        "decoder": f"PyAV {version('av')}, {_dali()}",
     }
     for op in ops.OPS:
         devices = [name for name in ("CPU", "CUDA") if _has_kernel(op, name)]
         info[f"op {op}"] = " ".join(devices) or "missing"
     return info
+
+
+def _dali() -> str:
+    for cuda in (13, 12):
+        try:
+            return f"DALI {version(f'nvidia-dali-cuda{cuda}0')} for CUDA {cuda}"
+        except PackageNotFoundError:
+            continue
+    return "no DALI"
 
 
 def _readable(architecture: str) -> str:

@@ -75,6 +75,14 @@ class DecodingPass:
         estimated = round(rate * duration / av.time_base) if rate and duration else 0
         return self.stream.frames or estimated or None
 
+    def packet_times(self) -> list[int]:
+        """Read to the end without decoding: when each packet is shown, or decoded where that is all the file says.
+
+        In ticks of the stream; a packet without any time is left out.
+        """
+        times = (packet.dts if packet.pts is None else packet.pts for packet in self._container.demux(self.stream))
+        return [time for time in times if time is not None]
+
     def seek(self, pts: int | None) -> None:
         """Continue at the last keyframe at or before a time, in ticks of the stream, or near it."""
         assert pts is not None

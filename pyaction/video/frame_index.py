@@ -34,6 +34,8 @@ class FrameIndex:
     """Height and width of the first frame, turned as the file says."""
     quarter_turns: int = 0
     """How often the first frame is to be turned by 90 degrees, anticlockwise."""
+    changes_size: bool = False
+    """Whether a frame has another size than the first one."""
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -42,8 +44,10 @@ class FrameIndex:
         """Remember the next frame."""
         if len(self.pts) == 0:
             self.quarter_turns = round(frame.rotation / 90) % 4
-            size = frame.height, frame.width
-            self.upright_size = size if self.quarter_turns % 2 == 0 else size[::-1]
+        size = (frame.height, frame.width) if self.quarter_turns % 2 == 0 else (frame.width, frame.height)
+        if len(self.pts) == 0:
+            self.upright_size = size
+        self.changes_size |= size != self.upright_size
         if frame.key_frame:
             self.keyframes.append(len(self.pts))
         self.pts.append(frame.pts)

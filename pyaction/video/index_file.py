@@ -14,7 +14,7 @@ import numpy as np
 
 from pyaction.video.frame_index import FrameIndex
 
-_MAGIC = b"pyaction frame index 1\n"
+_MAGIC = b"pyaction frame index 2\n"
 _NO_TIME = -(2**63)  # as FFmpeg writes it
 
 
@@ -53,6 +53,7 @@ class IndexFile:
             fingerprints=fingerprints.view("<u8").tolist(),
             upright_size=tuple(described["upright_size"]),
             quarter_turns=described["quarter_turns"],
+            changes_size=described["changes_size"],
         )
 
     def save(self, index: FrameIndex) -> None:
@@ -68,6 +69,7 @@ class IndexFile:
             "keyframes": index.keyframes,
             "upright_size": index.upright_size,
             "quarter_turns": index.quarter_turns,
+            "changes_size": index.changes_size,
         }
         pts = np.array([_NO_TIME if time is None else time for time in index.pts], "<i8")
         fingerprints = np.array(index.fingerprints, "<u8")
