@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyaction.data.data_sets import VideoDataSet
-from pyaction.data.transforms.crops import Crop, multi_scale_crop, random_crop
+from pyaction.data.transforms.crops import Crop
 from pyaction.data.transforms.flips import random_flip
 from pyaction.data.transforms.items import Item, ItemTransform, Normalize, RandomFlip, TestCrop, TrainingCrop
 
@@ -134,19 +134,16 @@ def drawn_window(
         if isinstance(step, RandomFlip):
             mirrored ^= random_flip(generator, probability=step.probability).flipped
         elif isinstance(step, (TrainingCrop, TestCrop)):
-            crop = _crop(step, frame_size, generator)
+            crop = step.draw(frame_size, generator) if isinstance(step, TrainingCrop) else _middle(step, frame_size)
             top, height, width = crop.top, crop.height, crop.width
             left = frame_size[1] - crop.left - crop.width if mirrored else crop.left
     return top, left, height, width, mirrored
 
 
-def _crop(step: TrainingCrop | TestCrop, frame_size: tuple[int, int], generator: torch.Generator) -> Crop:
-    if isinstance(step, TestCrop):
-        top, left = (frame_size[0] - step.size) // 2, (frame_size[1] - step.size) // 2
-        return Crop(frame_size, top, left, step.size, step.size, step.size)
-    if step.scales is None:
-        return random_crop(frame_size, generator, size=step.size)
-    return multi_scale_crop(frame_size, generator, size=step.size, scales=step.scales, max_distort=step.max_distort)
+def _middle(step: TestCrop, frame_size: tuple[int, int]) -> Crop:
+    """The window of `center_crop`."""
+    top, left = (frame_size[0] - step.size) // 2, (frame_size[1] - step.size) // 2
+    return Crop(frame_size, top, left, step.size, step.size, step.size)
 
 
 def as_stored(

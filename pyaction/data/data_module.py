@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, DistributedSampler
 
 from pyaction.data.batches import BalancedBatchSampler, place_of_process
-from pyaction.data.data_sets import ClipDataSet
+from pyaction.data.dali_loader import DALILoader
+from pyaction.data.data_sets import ClipDataSet, VideoDataSet
 from pyaction.data.transforms.items import Item
+
+Loader = DataLoader[Item] | DALILoader
 
 
 class ClipDataModule(LightningDataModule):
@@ -30,11 +33,12 @@ class ClipDataModule(LightningDataModule):
             left out unless it is the only one.
         workers: Processes that read and transform, per loader and training process; None: one for each core. 0 does
             it in the main process.
+        backend: "pyav", or "dali": `DALILoader` decodes on the device that Lightning trains on.
         balanced: (N, M): training batches of M clips from each of N classes (`BalancedBatchSampler`) instead.
         seed: Of the order.
 
     Raises:
-        ValueError: batch_size or workers is too small, or there is no data set at all.
+        ValueError: batch_size or workers is too small, there is no such backend, or no data set at all.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class ClipDataModule(LightningDataModule):
         test: ClipDataSet | None = None,
         batch_size: int,
         workers: int | None = None,
+        backend: Literal["pyav", "dali"] = "pyav",
         balanced: tuple[int, int] | None = None,
         seed: int = 0,
     ) -> None:
@@ -55,11 +60,13 @@ class ClipDataModule(LightningDataModule):
             )
         if train is None and validation is None and test is None:
             raise ValueError("ClipDataModule: give at least one of train, validation and test")
+        if backend not in ("pyav", "dali"):
+            raise ValueError(f"ClipDataModule: backend must be 'pyav' or 'dali'; got {backend!r}")
         self.train, self.validation, self.test = train, validation, test
-        self.batch_size, self.balanced, self.seed = batch_size, balanced, seed
+        self.batch_size, self.backend, self.balanced, self.seed = batch_size, backend, balanced, seed
         self.workers = len(os.sched_getaffinity(0)) if workers is None else workers
 
-    def train_dataloader(self) -> DataLoader[Item]:
+    def train_dataloader(self) -> Loader:
         """Batches in random order."""
         data_set = _given("train", self.train)
         if self.balanced is None:
@@ -69,15 +76,15 @@ class ClipDataModule(LightningDataModule):
         batches.sampler = _EpochOfBoth(batches, data_set)  # type: ignore[attr-defined]
         return self._loader(data_set, batch_sampler=batches)
 
-    def val_dataloader(self) -> DataLoader[Item] | list[DataLoader[Item]]:
+    def val_dataloader(self) -> Loader | list[Loader]:
         """Batches in order; none where there is no validation set."""
         return [] if self.validation is None else self._in_epochs(self.validation, shuffle=False)
 
-    def test_dataloader(self) -> DataLoader[Item]:
+    def test_dataloader(self) -> Loader:
         """Batches in order."""
         return self._in_epochs(_given("test", self.test), shuffle=False)
 
-    def predict_dataloader(self) -> DataLoader[Item]:
+    def predict_dataloader(self) -> Loader:
         """As `test_dataloader`."""
         return self.test_dataloader()
 
@@ -93,13 +100,16 @@ class ClipDataModule(LightningDataModule):
             name, data_set = "test", self.test
         return _given(name, data_set).finish(batch)
 
-    def _in_epochs(self, data_set: ClipDataSet, *, shuffle: bool) -> DataLoader[Item]:
+    def _in_epochs(self, data_set: ClipDataSet, *, shuffle: bool) -> Loader:
         rank, processes = place_of_process()
         sampler = _EpochSampler(data_set, num_replicas=processes, rank=rank, shuffle=shuffle, seed=self.seed)
         drop_last = shuffle and len(sampler) >= self.batch_size
         return self._loader(data_set, sampler=sampler, batch_size=self.batch_size, drop_last=drop_last)
 
-    def _loader(self, data_set: ClipDataSet, **order: Any) -> DataLoader[Item]:
+    def _loader(self, data_set: ClipDataSet, **order: Any) -> Loader:
+        if self.backend == "dali":
+            device = self.trainer.strategy.root_device if self.trainer is not None else "cpu"
+            return DALILoader(cast("VideoDataSet", data_set), device=device, workers=self.workers, **order)
         return DataLoader(
             data_set,
             **order,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from lightning import LightningModule, Trainer
 
-from pyaction import data
+from pyaction import data, video
 from pyaction.data import sampling
 from pyaction.data import transforms as tr
 from pyaction.data.data_module import ClipDataModule
@@ -97,6 +97,25 @@ def test_balanced(actions_root: Path) -> None:
     assert train.epoch == 2
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_dali(actions_root: Path, tmp_path: Path) -> None:
+    """The same clips as PyAV gives, in the same epochs."""
+    pytest.importorskip("nvidia.dali")
+    annotations = data.read_ucf101(actions_root / "annotations", 2, "test")
+    for item in annotations.items[:6]:  # as Motion JPEG, which DALI decodes without a GPU
+        with video.open(actions_root / "videos" / item.path) as reader:
+            video.write(tmp_path / Path(item.path).with_suffix(".avi").name, reader.frames(), reader.fps)
+    some = replace(annotations, items=annotations.items[:6])
+    runs = []
+    for backend in ("pyav", "dali"):
+        train = data.VideoDataSet(some, tmp_path, SPEC)
+        runs.append(trained(ClipDataModule(train=train, batch_size=3, workers=0, backend=backend)).seen["train"])  # type: ignore[arg-type]
+    assert len(runs[0]) == 6
+    for one, other in zip(*runs, strict=True):
+        assert torch.equal(one["frame_indices"], other["frame_indices"]) and torch.equal(one["label"], other["label"])
+        assert (one["frames"] - other["frames"]).abs().mean() * 0.226 * 255 < 3  # grey levels
+
+
 def test_two_processes_share_the_work(actions_root: Path, tmp_path: Path) -> None:
     """What torch.distributed's two ranks see in an epoch is disjoint, and together everything."""
     script = tmp_path / "rank.py"
@@ -129,6 +148,8 @@ def test_rejects(actions_root: Path) -> None:
     train, _ = sets_of(actions_root, replace(SPEC, on_device=()))
     with pytest.raises(ValueError, match="batch_size must be at least 1 and workers 0; got 0 and None"):
         ClipDataModule(train=train, batch_size=0)
+    with pytest.raises(ValueError, match="backend must be 'pyav' or 'dali'; got 'decord'"):
+        ClipDataModule(train=train, batch_size=2, backend="decord")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at least one of train, validation and test"):
         ClipDataModule(batch_size=2)
     with pytest.raises(ValueError, match="a data set that was not given: test"):

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pyaction.data.transforms.color import random_color_jitter
 from pyaction.data.transforms.content import Content
-from pyaction.data.transforms.crops import center_crop, five_crop, multi_scale_crop, random_crop, ten_crop
+from pyaction.data.transforms.crops import Crop, center_crop, five_crop, multi_scale_crop, random_crop, ten_crop
 from pyaction.data.transforms.flips import random_flip
 from pyaction.data.transforms.flow_stacks import stack_flow, stack_trajectories, subtract_mean_flow
 from pyaction.data.transforms.normalization import Normalization
@@ -47,11 +47,13 @@ class TrainingCrop:
 
     def __call__(self, item: Item, generator: torch.Generator) -> Item:
         """The item with all its clips cropped."""
-        frame_size = _frame_size("transforms.TrainingCrop", item)
+        return _changed(item, self.draw(_frame_size("transforms.TrainingCrop", item), generator))
+
+    def draw(self, frame_size: tuple[int, int], generator: torch.Generator) -> Crop:
+        """Draws the window of an item whose frames have that (H, W)."""
         if self.scales is None:
-            return _changed(item, random_crop(frame_size, generator, size=self.size))
-        crop = multi_scale_crop(frame_size, generator, size=self.size, scales=self.scales, max_distort=self.max_distort)
-        return _changed(item, crop)
+            return random_crop(frame_size, generator, size=self.size)
+        return multi_scale_crop(frame_size, generator, size=self.size, scales=self.scales, max_distort=self.max_distort)
 
 
 @dataclass(frozen=True)
