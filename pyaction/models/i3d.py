@@ -1,0 +1,301 @@
+"""I3D: Inception-v1 with its filters inflated to three dimensions.
+
+Carreira and Zisserman, "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset", CVPR 2017, figure 3;
+paddings, batch normalisation and names are those of the authors' released code.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pyaction.models.clip_input import check_clip
+
+# Channels of the branches: 1x1x1 | 1x1x1 -> 3x3x3 | 1x1x1 -> 3x3x3 | pool -> 1x1x1.
+_MIXED = {
+    "Mixed_3b": (64, 96, 128, 16, 32, 32),
+    "Mixed_3c": (128, 128, 192, 32, 96, 64),
+    "Mixed_4b": (192, 96, 208, 16, 48, 64),
+    "Mixed_4c": (160, 112, 224, 24, 64, 64),
+    "Mixed_4d": (128, 128, 256, 24, 64, 64),
+    "Mixed_4e": (112, 144, 288, 32, 64, 64),
+    "Mixed_4f": (256, 160, 320, 32, 128, 128),
+    "Mixed_5b": (256, 160, 320, 32, 128, 128),
+    "Mixed_5c": (384, 192, 384, 48, 128, 128),
+}
+_Size = tuple[int, int, int]
+
+
+class I3D(nn.Module):
+    """I3D, for RGB or flow: `(N, T, C, H, W)` -> logits `(N, classes)`.
+
+    Parameters have the names under which PyTorch checkpoints of I3D circulate (`Mixed_3b.b1a.conv3d.weight`).
+
+    Args:
+        classes: number of classes.
+        channels: C: 3 for RGB, 2 for flow.
+        dropout: probability before the classifier.
+        fixed_gamma: batch normalisation shifts but does not scale, as in the authors' code: its weights stay 1. They
+            are in the state dict all the same.
+
+    Raises:
+        ValueError: classes, channels or dropout is out of range.
+
+    Source: Carreira and Zisserman, CVPR 2017, figure 3 (the classes of Kinetics-400 by default).
+
+    Example:
+        >>> network = I3D(classes=51, channels=2).eval()
+        >>> clip = torch.rand(1, 16, 2, 64, 64)
+        >>> network(clip).shape
+        torch.Size([1, 51])
+        >>> {name: list(value.shape) for name, value in network.features(clip, ["Mixed_3c", "Mixed_4f"]).items()}
+        {'Mixed_3c': [1, 480, 8, 8, 8], 'Mixed_4f': [1, 832, 4, 4, 4]}
+    """
+
+    # In the order of computation.
+    ENDPOINTS = (
+        "Conv3d_1a_7x7",
+        "MaxPool3d_2a_3x3",
+        "Conv3d_2b_1x1",
+        "Conv3d_2c_3x3",
+        "MaxPool3d_3a_3x3",
+        "Mixed_3b",
+        "Mixed_3c",
+        "MaxPool3d_4a_3x3",
+        "Mixed_4b",
+        "Mixed_4c",
+        "Mixed_4d",
+        "Mixed_4e",
+        "Mixed_4f",
+        "MaxPool3d_5a_2x2",
+        "Mixed_5b",
+        "Mixed_5c",
+        "AvgPool3d",
+        "Logits",
+    )
+
+    def __init__(
+        self, *, classes: int = 400, channels: int = 3, dropout: float = 0.5, fixed_gamma: bool = True
+    ) -> None:
+        super().__init__()
+        for name, value in {"classes": classes, "channels": channels}.items():
+            if type(value) is not int or value < 1:
+                raise ValueError(f"I3D: {name} must be an integer >= 1; got {value!r}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"I3D: dropout must be in [0, 1); got {dropout!r}")
+        self.channels = channels
+        self.Conv3d_1a_7x7 = Unit3D(channels, 64, (7, 7, 7), (2, 2, 2))
+        self.MaxPool3d_2a_3x3 = MaxPool3dSame((1, 3, 3), (1, 2, 2))
+        self.Conv3d_2b_1x1 = Unit3D(64, 64)
+        self.Conv3d_2c_3x3 = Unit3D(64, 192, (3, 3, 3))
+        self.MaxPool3d_3a_3x3 = MaxPool3dSame((1, 3, 3), (1, 2, 2))
+        self.MaxPool3d_4a_3x3 = MaxPool3dSame((3, 3, 3), (2, 2, 2))
+        self.MaxPool3d_5a_2x2 = MaxPool3dSame((2, 2, 2), (2, 2, 2))
+        source = 192
+        for name, branches in _MIXED.items():
+            self.add_module(name, Mixed(source, branches))
+            source = branches[0] + branches[2] + branches[4] + branches[5]
+        self.dropout = nn.Dropout(dropout)
+        self.logits = Classifier(source, classes)
+        if fixed_gamma:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm3d):
+                    module.weight.requires_grad_(False)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Logits `(N, classes)`, averaged over time.
+
+        Args:
+            clip: `(N, T, C, H, W)`, floating point in [-1, 1]: RGB / 127.5 - 1, or flow in pixels, clipped to
+                [-20, 20], / 20. 64 x 224 x 224 in the paper's training; any size and length will do.
+        """
+        return self.features(clip, ("Logits",))["Logits"]
+
+    def features(self, clip: Tensor, endpoints: Iterable[str]) -> dict[str, Tensor]:
+        """What the network has computed at the endpoints, in one pass that ends at the last of them.
+
+        Args:
+            clip: as for `forward`.
+            endpoints: some of `I3D.ENDPOINTS`.
+
+        Returns:
+            By name, in the order of computation: `(N, channels, t, h, w)` after the ReLU or the pool;
+            `"AvgPool3d"`: `(N, 1024, t, 1, 1)`, over 2 neighbouring time steps and the whole frame (7 x 7 at 224 x
+            224), before dropout; `"Logits"`: `(N, classes)`.
+
+        Raises:
+            TypeError: clip is not a tensor, or endpoints is one string.
+            ValueError: clip has the wrong shape or dtype, or there is no such endpoint.
+        """
+        check_clip("I3D", clip, self.channels)
+        if not clip.is_floating_point():
+            raise ValueError(f"I3D: clip must be floating point in [-1, 1]; got {clip.dtype}")
+        wanted = self._checked(endpoints)
+        kept: dict[str, Tensor] = {}
+        x = clip.transpose(1, 2)  # [N, C, T, H, W]
+        for name in self.ENDPOINTS:
+            if len(kept) == len(wanted):
+                break
+            if name == "AvgPool3d":
+                x = F.avg_pool3d(x, (min(2, x.shape[2]), *x.shape[3:]), stride=1)  # [N, 1024, t - 1, 1, 1]
+            elif name == "Logits":
+                x = self.logits(self.dropout(x)).mean(dim=(2, 3, 4))  # [N, classes]
+            else:
+                x = self.get_submodule(name)(x)
+            if name in wanted:
+                kept[name] = x
+        return kept
+
+    def _checked(self, endpoints: Iterable[str]) -> set[str]:
+        if isinstance(endpoints, str):
+            raise TypeError(f"I3D: endpoints must be a list or tuple of names; got the string {endpoints!r}")
+        wanted = set(endpoints)
+        unknown = sorted(wanted - set(self.ENDPOINTS))
+        if unknown:
+            raise ValueError(f"I3D: endpoints must be among {', '.join(self.ENDPOINTS)}; got {', '.join(unknown)}")
+        return wanted
+
+
+class Unit3D(nn.Module):
+    """Convolution with TensorFlow's padding and no bias, batch normalisation, ReLU.
+
+    Args:
+        source: channels that come in.
+        out: channels that go out.
+        kernel: time, height, width.
+        stride: likewise.
+    """
+
+    def __init__(self, source: int, out: int, kernel: _Size = (1, 1, 1), stride: _Size = (1, 1, 1)) -> None:
+        super().__init__()
+        self.conv3d = nn.Conv3d(source, out, kernel, stride, bias=False)
+        self.bn = nn.BatchNorm3d(out, eps=1e-3, momentum=0.01)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, source, T, H, W)` -> `(N, out, ceil(T / stride), ceil(H / stride), ceil(W / stride))`."""
+        padding = _same_padding(x, self.conv3d.kernel_size, self.conv3d.stride)
+        if all(before == after for before, after in padding):  # in the convolution: saves a copy
+            before = [before for before, _ in padding]
+            x = F.conv3d(x, self.conv3d.weight, stride=self.conv3d.stride, padding=before)
+        else:
+            x = self.conv3d(_padded(x, padding))
+        return F.relu(self.bn(x))
+
+
+class MaxPool3dSame(nn.Module):
+    """Max-pool with TensorFlow's padding, by zeros: the same as by nothing, for values that a ReLU has passed.
+
+    Args:
+        kernel: time, height, width.
+        stride: likewise.
+    """
+
+    def __init__(self, kernel: _Size, stride: _Size) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, C, T, H, W)` -> `(N, C, ceil(T / stride), ceil(H / stride), ceil(W / stride))`."""
+        return F.max_pool3d(_padded(x, _same_padding(x, self.kernel, self.stride)), self.kernel, self.stride)
+
+
+class Mixed(nn.Module):
+    """Inception block: four branches side by side, concatenated.
+
+    Args:
+        source: channels that come in.
+        branches: channels of its convolutions, see `_MIXED`.
+    """
+
+    def __init__(self, source: int, branches: tuple[int, int, int, int, int, int]) -> None:
+        super().__init__()
+        self.b0 = Unit3D(source, branches[0])
+        self.b1a = Unit3D(source, branches[1])
+        self.b1b = Unit3D(branches[1], branches[2], (3, 3, 3))
+        self.b2a = Unit3D(source, branches[3])
+        self.b2b = Unit3D(branches[3], branches[4], (3, 3, 3))
+        self.b3b = Unit3D(source, branches[5])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, source, T, H, W)` -> `(N, branches 0 + 2 + 4 + 5, T, H, W)`."""
+        pooled = F.max_pool3d(x, 3, stride=1, padding=1)
+        return torch.cat([self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(pooled)], dim=1)
+
+
+class Classifier(nn.Module):
+    """1x1x1 convolution with bias: a linear classifier at every time step.
+
+    Args:
+        source: channels that come in.
+        classes: number of classes.
+    """
+
+    def __init__(self, source: int, classes: int) -> None:
+        super().__init__()
+        self.conv3d = nn.Conv3d(source, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, source, T, H, W)` -> `(N, classes, T, H, W)`."""
+        return self.conv3d(x)
+
+
+def inflate(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Turns the state dict of a 2-D network into one for its 3-D twin.
+
+    Filters are repeated over time and divided by their length, so that on a video that repeats one frame the 3-D
+    network answers as the 2-D network does on that frame (away from the video's ends, beyond which it sees zeros).
+
+    Args:
+        weights: state dict of a 2-D network; an entry of the 3-D network has the same name and shape, but for the
+            time dimension of filters `(O, I, T, H, W)`.
+        network: the 3-D network, an I3D say; it is not changed.
+
+    Returns:
+        For `network.load_state_dict`.
+
+    Raises:
+        ValueError: names or shapes do not fit.
+
+    Source: Carreira and Zisserman, CVPR 2017, section 2.4, "Bootstrapping 3D filters from 2D filters".
+
+    Example:
+        >>> network = nn.Conv3d(3, 8, (5, 3, 3))
+        >>> flat = nn.Conv2d(3, 8, 3)
+        >>> inflated = inflate(flat.state_dict(), network)
+        >>> torch.allclose(inflated["weight"].sum(dim=2), flat.weight)
+        True
+    """
+    expected = network.state_dict()
+    for names, where in ((expected.keys() - weights.keys(), "weights"), (weights.keys() - expected.keys(), "network")):
+        if names:
+            raise ValueError(f"inflate: names must be the same in weights and network; {min(names)} is not in {where}")
+    inflated = {}
+    for name, target in expected.items():
+        weight = weights[name]
+        if target.dim() == 5 and weight.dim() == 4:
+            length = target.shape[2]
+            weight = weight.unsqueeze(2).expand(-1, -1, length, -1, -1) / length
+        if weight.shape != target.shape:
+            raise ValueError(
+                f"inflate: {name} must fit {list(target.shape)}, with or without time; got {list(weights[name].shape)}"
+            )
+        inflated[name] = weight.clone()
+    return inflated
+
+
+def _same_padding(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> list[tuple[int, int]]:
+    """TensorFlow's "SAME", (before, after) for time, height, width: as much as ceil(size / stride) outputs need."""
+    padding = []
+    for size, k, s in zip(x.shape[2:], kernel, stride, strict=True):
+        total = max(k - (size % s or s), 0)
+        padding.append((total // 2, total - total // 2))
+    return padding
+
+
+def _padded(x: Tensor, padding: list[tuple[int, int]]) -> Tensor:
+    (front, back), (top, bottom), (left, right) = padding
+    if not any((front, back, top, bottom, left, right)):
+        return x
+    return F.pad(x, (left, right, top, bottom, front, back))
