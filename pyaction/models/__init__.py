@@ -1,0 +1,30 @@
+"""Networks, one file per architecture.
+
+Over images, or flow stacked into the channels of one (`Backbone`): `CNNM2048`, `VGG16`, `ResNet`, `BNInception`.
+Over the segments of a video, each seen by one of those: `TSN`, `TRN`. Over the scores of two streams: `FuseNet`.
+"""
+
+from pyaction.models.backbone import Backbone
+from pyaction.models.bn_inception import BNInception
+from pyaction.models.cnn_m import CNNM2048
+from pyaction.models.first_convolution import adapt_first_convolution, average_over_channels
+from pyaction.models.fusenet import FuseNet
+from pyaction.models.parameter_groups import parameter_groups
+from pyaction.models.resnet import ResNet
+from pyaction.models.trn import TRN
+from pyaction.models.tsn import TSN
+from pyaction.models.vgg import VGG16
+
+__all__ = [
+    "TRN",
+    "TSN",
+    "VGG16",
+    "BNInception",
+    "Backbone",
+    "CNNM2048",
+    "FuseNet",
+    "ResNet",
+    "adapt_first_convolution",
+    "average_over_channels",
+    "parameter_groups",
+]
