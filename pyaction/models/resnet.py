@@ -56,6 +56,8 @@ class ResNet(Backbone):
         super().__init__(in_channels=in_channels, classes=classes)
         if depth not in (18, 34, 50, 101, 152):
             raise ValueError(f"{self._name}: depth must be 18, 34, 50, 101 or 152; got {depth!r}")
+        if hidden < 1:
+            raise ValueError(f"{self._name}: hidden must be at least 1; got {hidden}")
         network = torchvision_network(self._name, f"resnet{depth}", weights)
         self.map_channels = self.vector_size = network.fc.in_features
         self.conv1: nn.Conv2d = network.conv1

@@ -23,7 +23,8 @@ def torchvision_network(caller: str, name: str, weights: str | None) -> Any:
         ValueError: torchvision has no such weights.
         OSError: they cannot be downloaded.
     """
-    names = torchvision.models.get_model_weights(name).__members__
+    names = dict(torchvision.models.get_model_weights(name).__members__)
+    names.pop("IMAGENET1K_FEATURES", None)  # VGG's, in which the fully connected layers are NaN
     if weights is not None and weights not in names:
         raise ValueError(f"{caller}: weights must be None or one of {', '.join(map(repr, names))}; got {weights!r}")
     try:

@@ -37,8 +37,8 @@ class TRN(SegmentNetwork):
         seed: Decides the tuples of evaluation.
         partial_batch_norm: As for `TSN`.
 
-    Source: Zhou et al., "Temporal Relational Reasoning in Videos", ECCV 2018, section 3, equations 1 to 4. Reduction
-    and widths are those of its authors' release, whose evaluation draws tuples as its training does.
+    Source: Zhou et al., "Temporal Relational Reasoning in Videos", ECCV 2018, sections 3.1 and 3.2. Reduction, widths
+    and the sum after the last layer are those of its authors' release, whose evaluation draws tuples too.
 
     Raises:
         ValueError: An argument has no such value.
@@ -69,11 +69,13 @@ class TRN(SegmentNetwork):
         super().__init__(backbone, segments=segments, partial_batch_norm=partial_batch_norm)
         if scales not in ("multi", "single"):
             raise ValueError(f"{self._name}: scales must be 'multi' or 'single'; got {scales!r}")
-        for name, number, least in (("classes", classes, 1), ("segments", segments, 2), ("features", features, 1)):
-            if number < least:
-                raise ValueError(f"{self._name}: {name} must be at least {least}; got {number}")
         if hidden is None:
             hidden = 256 if scales == "multi" else 512
+        if segments < 2:
+            raise ValueError(f"{self._name}: segments must be at least 2; got {segments}")
+        for name, number in (("classes", classes), ("features", features), ("hidden", hidden)):
+            if number < 1:
+                raise ValueError(f"{self._name}: {name} must be at least 1; got {number}")
         self.segments = segments
         self.scales = tuple(range(segments, 1, -1)) if scales == "multi" else (segments,)
         self.dropout = nn.Dropout(dropout)

@@ -181,6 +181,8 @@ def test_rejects_sizes(name: str, shape: tuple[int, ...], message: str) -> None:
         (lambda: models.VGG16(in_channels=0), "VGG16: in_channels must be at least 1; got 0"),
         (lambda: models.VGG16(weights="none"), "VGG16: weights must be None or one of 'IMAGENET1K_V1', .*; got 'none'"),
         (lambda: models.ResNet(depth=51), "ResNet: depth must be 18, 34, 50, 101 or 152; got 51"),
+        (lambda: models.VGG16(weights="IMAGENET1K_FEATURES"), "VGG16: weights must be None or one of .*_FEATURES'"),
+        (lambda: models.ResNet(hidden=0), "ResNet: hidden must be at least 1; got 0"),
         (lambda: models.FuseNet(hidden=0), "FuseNet: hidden must be at least 1; got 0"),
         (lambda: models.BNInception(classes=0), "BNInception: classes must be None or at least 1; got 0"),
     ],

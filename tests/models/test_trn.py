@@ -3,6 +3,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 
 from pyaction import models
 
@@ -108,10 +109,24 @@ def test_single_scale_needs_no_tuples() -> None:
     assert network.dropout.p == 0.8
 
 
+def test_compile_in_training() -> None:
+    """One graph, whatever is drawn."""
+    network, generator = trn(segments=4), seeded(5)
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    compiled = torch.compile(network, fullgraph=True, backend=counter)
+    clips = torch.randn(2, 4, 3, 32, 32)
+    for _ in range(3):
+        compiled(clips, network.draw_tuples(generator)).sum().backward()
+    assert counter.frame_count == 1
+    assert all(parameter.grad is not None for parameter in network.relations.parameters())
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: trn(scales="two"), "scales must be 'multi' or 'single'; got 'two'"),
+        (lambda: trn(hidden=0), "hidden must be at least 1; got 0"),
         (lambda: trn(segments=1), "segments must be at least 2; got 1"),
         (lambda: trn(segments=3)(torch.zeros(1, 3, 3, 32, 32)), r"in training give tuples, by draw_tuples\(gen"),
         (lambda: trn(segments=3)(torch.zeros(1, 3, 3, 32, 32), [torch.zeros(1, 3)]),
