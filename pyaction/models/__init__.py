@@ -1,5 +1,16 @@
-"""Networks, one file per architecture."""
+"""Networks, one file per architecture.
 
+Over images, or flow stacked into the channels of one (`Backbone`): `CNNM2048`, `VGG16`, `ResNet`, `BNInception`.
+Over the segments of a video, each seen by one of those: `TSN`, `TRN`. Over clips: `I3D`. From frames to flow:
+`MotionNet`, `TinyMotionNet`; with a temporal stream behind: `StackedTemporalStream`, `BranchedTemporalStream`. Over the
+scores of two streams: `FuseNet`.
+"""
+
+from pyaction.models.backbone import Backbone
+from pyaction.models.bn_inception import BNInception
+from pyaction.models.cnn_m import CNNM2048
+from pyaction.models.first_convolution import adapt_first_convolution, average_over_channels
+from pyaction.models.fusenet import FuseNet
 from pyaction.models.hidden_two_stream import (
     BranchedTemporalStream,
     StackedTemporalStream,
@@ -8,15 +19,31 @@ from pyaction.models.hidden_two_stream import (
 )
 from pyaction.models.i3d import I3D, inflate
 from pyaction.models.motionnet import FlowNetwork, MotionNet, TinyMotionNet
+from pyaction.models.parameter_groups import parameter_groups
+from pyaction.models.resnet import ResNet
+from pyaction.models.trn import TRN
+from pyaction.models.tsn import TSN
+from pyaction.models.vgg import VGG16
 
 __all__ = [
     "I3D",
+    "TRN",
+    "TSN",
+    "VGG16",
+    "BNInception",
+    "Backbone",
     "BranchedTemporalStream",
+    "CNNM2048",
     "FlowNetwork",
+    "FuseNet",
     "MotionNet",
+    "ResNet",
     "StackedTemporalStream",
     "TemporalStreamOutput",
     "TinyMotionNet",
+    "adapt_first_convolution",
+    "average_over_channels",
     "inflate",
     "normalize_flow",
+    "parameter_groups",
 ]

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyaction.models.clip_input import check_clip
+from pyaction.models.checks import check_clip
 
 # Channels of the branches: 1x1x1 | 1x1x1 -> 3x3x3 | 1x1x1 -> 3x3x3 | pool -> 1x1x1.
 _MIXED = {

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyaction.models.clip_input import check_clip
+from pyaction.models.checks import check_clip
 
 # The networks predict flow in units of this many pixels of the frames, at every level.
 UNIT = 20.0

@@ -1,0 +1,76 @@
+"""What networks over the segments of a video have in common: one backbone sees all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pyaction.models.backbone import Backbone
+from pyaction.models.checks import check_floating
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class SegmentNetwork(nn.Module):
+    """A backbone that sees the segments of each video as so many images.
+
+    Attributes:
+        backbone: The network over images.
+        in_channels: C of the segments; what a modality is to the network. See `adapt_first_convolution`.
+    """
+
+    def __init__(self, backbone: Backbone, *, segments: int | None, partial_batch_norm: bool) -> None:
+        """`segments` is S where the network is bound to one."""
+        super().__init__()
+        if not isinstance(backbone, Backbone) or backbone.classes is not None:
+            raise ValueError(f"{self._name}: backbone must be a network of pyaction.models made with classes=None")
+        self.backbone = backbone
+        self._segments = segments
+        self.partial_batch_norm = partial_batch_norm
+        for norm in self._frozen_norms():
+            norm.requires_grad_(False)
+        self.train()
+
+    @property
+    def in_channels(self) -> int:
+        """C of the segments."""
+        return self.backbone.in_channels
+
+    @property
+    def _name(self) -> str:
+        return f"models.{type(self).__name__}"
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module, but frozen batch normalisation keeps its statistics."""
+        super().train(mode)
+        for norm in self._frozen_norms():
+            norm.eval()
+        return self
+
+    def segment_vectors(self, clips: Tensor) -> Tensor:
+        """The feature vector of each segment.
+
+        Args:
+            clips: `(N, S, C, H, W)`, floating point, normalised as the backbone expects it: for each segment an
+                image, or flow stacked into channels.
+
+        Returns:
+            `(N, S, D)`, D = `backbone.vector_size`.
+
+        Raises:
+            TypeError: clips is not a tensor.
+            ValueError: clips has another shape, no segment, or is not floating point.
+        """
+        check_floating(self._name, "clips", clips, ("N", self._segments or "S", self.in_channels, "H", "W"))
+        if clips.shape[1] == 0:
+            raise ValueError(f"{self._name}: clips must have at least one segment; got shape {list(clips.shape)}")
+        vectors = self.backbone.feature_vector(clips.flatten(0, 1))
+        return vectors.unflatten(0, clips.shape[:2])
+
+    def _frozen_norms(self) -> list[_BatchNorm]:
+        """All batch normalisation but the first, which has to follow the new input's statistics."""
+        norms = [module for module in self.backbone.modules() if isinstance(module, _BatchNorm)]
+        return norms[1:] if self.partial_batch_norm else []
