@@ -6,7 +6,7 @@ Only `pyaction.video.open` imports this module, so that `import pyaction` loads 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -74,6 +74,7 @@ class PyAVReader(Reader):
         self._cursor: DecodingPass | None = None
         self._next_number = 0
         self._seeking_is_exact = True
+        self._wanted: Set[int] = frozenset()  # numbers of the frames that are asked for at once
         stream = self._unused_pass.stream
         self._time_base = stream.time_base or Fraction(1)
         self._rate = stream.average_rate or stream.guessed_rate
@@ -222,6 +223,7 @@ class PyAVReader(Reader):
         for row, number in enumerate(numbers):
             rows.setdefault(number, []).append(row)
         result = self._empty(len(numbers))
+        self._wanted = rows.keys()
         for number in sorted(rows):
             first, *others = rows[number]
             self._convert(self._frame_at(number), result[first])
@@ -274,6 +276,8 @@ class PyAVReader(Reader):
                     cursor.seek(index.pts[start])
                 else:
                     cursor = self._reopen_cursor()
+            if number_at:
+                cursor.want({time for time in map(index.pts.__getitem__, self._wanted) if time is not None})
             for frame in cursor:
                 found = number_at.get(frame.pts, len(index)) if number_at else self._next_number
                 self._next_number = found + 1
