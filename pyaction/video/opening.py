@@ -23,7 +23,8 @@ def open(  # noqa: A001 - read as `video.open`, like `gzip.open`
     Frames come upright: the rotation that phones write beside the pixels is applied. They have the pixels
     as stored: non-square pixels are not stretched. Where the picture size changes within the file, frames
     are scaled to the size of the first one. Decoding uses one thread, so a damaged file gives the same frames
-    every time; to go faster, read several files at once.
+    every time; to go faster, read several files at once. What `len` has decoded is kept for `frames` and `clips`, up
+    to 64 MiB, until the reader is closed or iterated.
 
     Args:
         path: the file; every container and codec that FFmpeg decodes.

@@ -26,11 +26,11 @@ from pyaction.video.truncation import announced_size
 
 _MEND = "copy or download it again, or pass on_error='stop' to use the frames before the damage"
 
-# Stands in the index files: another version may decode a damaged file otherwise.
+# Stands in the index files: another version may come to other pixels.
 DECODER = "libavcodec {}.{}.{}".format(*av.library_versions["libavcodec"])
 
-# Of decoded frames (320 x 240: 500, 340 x 256: 400) that a reader holds after `len`. Decoding a second time takes four
-# times as long as holding them.
+# Of decoded frames (320 x 240: 500, 340 x 256: 400) that a reader holds after `len`. For the 154 frames of a clip of
+# UCF101 that costs 2.3 ms (fresh memory), and decoding 16 of them again 6.6 ms.
 HELD_BYTES = 64 * 2**20
 
 
