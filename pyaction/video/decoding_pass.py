@@ -77,7 +77,7 @@ class DecodingPass:
 
         Those are most B-frames of H.264: for 16 frames of a clip of Kinetics it takes three quarters of the time.
         """
-        if self.stream.codec_context.has_b_frames:
+        if times is not self._wanted and self.stream.codec_context.has_b_frames:
             self._wanted, self._last_wanted = times, max(times)
 
     def _choose(self, packet: av.Packet) -> None:

@@ -6,7 +6,7 @@ Only `pyaction.video.open` imports this module, so that `import pyaction` loads 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -74,7 +74,7 @@ class PyAVReader(Reader):
         self._cursor: DecodingPass | None = None
         self._next_number = 0
         self._seeking_is_exact = True
-        self._wanted: Set[int] = frozenset()  # numbers of the frames that are asked for at once
+        self._wanted: set[int] = set()  # times of the frames that are asked for at once
         stream = self._unused_pass.stream
         self._time_base = stream.time_base or Fraction(1)
         self._rate = stream.average_rate or stream.guessed_rate
@@ -223,11 +223,12 @@ class PyAVReader(Reader):
         for row, number in enumerate(numbers):
             rows.setdefault(number, []).append(row)
         result = self._empty(len(numbers))
-        self._wanted = rows.keys()
+        self._wanted = {time for number in rows if (time := self._index().pts[number]) is not None}
         for number in sorted(rows):
             first, *others = rows[number]
             self._convert(self._frame_at(number), result[first])
-            result[others] = result[first]
+            if others:
+                result[others] = result[first]
         return torch.from_numpy(result)
 
     def _checked_numbers(self, indices: Sequence[int] | Tensor) -> list[int]:
@@ -277,7 +278,7 @@ class PyAVReader(Reader):
                 else:
                     cursor = self._reopen_cursor()
             if number_at:
-                cursor.want({time for time in map(index.pts.__getitem__, self._wanted) if time is not None})
+                cursor.want(self._wanted)
             for frame in cursor:
                 found = number_at.get(frame.pts, len(index)) if number_at else self._next_number
                 self._next_number = found + 1
