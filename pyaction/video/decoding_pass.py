@@ -54,6 +54,8 @@ class DecodingPass:
             # Without it nothing tells that a part of a picture is missing, which shows what lay in memory instead.
             stream.codec_context.options = {"err_detect": "explode"}
         self.stream = stream
+        self._wanted: set[int] = set()
+        self._last_wanted: int | None = None
         self._frames = self._decode()
 
     def __iter__(self) -> Iterator[av.VideoFrame]:
@@ -61,6 +63,7 @@ class DecodingPass:
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         for packet in self._container.demux(self.stream):
+            self._choose(packet)
             # A packet with missing bytes is not decoded; what the decoder still holds comes before it.
             for frame in self.stream.decode(None if packet.is_corrupt else packet):
                 if frame.is_corrupt:
@@ -68,6 +71,20 @@ class DecodingPass:
                 yield frame
             if packet.is_corrupt:
                 raise DamageError("the end of a picture is missing")
+
+    def want(self, times: set[int]) -> None:
+        """Until the last of these times, let the decoder leave out other frames to which none refers.
+
+        Those are most B-frames of H.264: for 16 frames of a clip of Kinetics it takes three quarters of the time.
+        """
+        if times is not self._wanted and self.stream.codec_context.has_b_frames:
+            self._wanted, self._last_wanted = times, max(times)
+
+    def _choose(self, packet: av.Packet) -> None:
+        if self._last_wanted is None:
+            return
+        is_spared = packet.pts is not None and packet.pts < self._last_wanted and packet.pts not in self._wanted
+        self.stream.codec_context.skip_frame = "NONREF" if is_spared else "DEFAULT"
 
     def expected_length(self) -> int | None:
         """Return the number of frames by the header; by the length in seconds where it states no number."""

@@ -79,13 +79,13 @@ class FrameIndex:
 
 
 def fingerprint(frame: VideoFrame) -> int:
-    """Sum the first plane (the luma) as 64-bit words: a frame decoded from a wrong reference differs.
+    """Sum every third row of the first plane (the luma) as 64-bit words.
 
-    9 microseconds for 320x240, where decoding takes 60; a checksum over the bytes takes 25. Row padding,
-    whose content is arbitrary, and up to 7 pixels at the right are left out.
+    A frame decoded from a wrong reference differs in whole blocks, of 4 x 4 pixels at least, and each has such a row,
+    be it of the frame or of one of its two fields. 5 microseconds for 320x240, where decoding takes 70; a checksum
+    over all bytes takes 25. Row padding, whose content is arbitrary, and up to 7 pixels at the right are left out.
     """
     plane = frame.planes[0]
-    words = np.ndarray(
-        (frame.height, max(frame.width // 8, 1)), np.uint64, memoryview(plane), strides=(plane.line_size, 8)
-    )
-    return int(words.sum())
+    shape = (frame.height + 2) // 3, max(frame.width // 8, 1)
+    words = np.ndarray(shape, np.uint64, memoryview(plane), strides=(3 * plane.line_size, 8))
+    return int(np.add.reduce(words, axis=None))

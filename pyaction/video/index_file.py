@@ -62,8 +62,6 @@ class IndexFile:
         Nothing is kept where the video has changed meanwhile; nor where the file cannot be written, because it only
         saves time. Whoever reads it at the same moment sees the old file or the new one.
         """
-        if self._video_now() != self._made_for:
-            return
         described = {
             "video": self._made_for,
             "keyframes": index.keyframes,
@@ -76,8 +74,9 @@ class IndexFile:
         body = json.dumps(described).encode() + b"\n" + pts.tobytes() + fingerprints.tobytes()
         partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.{os.urandom(4).hex()}")
         try:
-            partial.write_bytes(_MAGIC + zlib.crc32(body).to_bytes(4, "little") + body)
-            os.replace(partial, self.path)
+            if self._video_now() == self._made_for:
+                partial.write_bytes(_MAGIC + zlib.crc32(body).to_bytes(4, "little") + body)
+                os.replace(partial, self.path)
         except OSError:
             with suppress(OSError):
                 partial.unlink()

@@ -28,7 +28,8 @@ def open(  # noqa: A001 - read as `video.open`, like `gzip.open`
     Frames come upright: the rotation that phones write beside the pixels is applied. They have the pixels
     as stored: non-square pixels are not stretched. Where the picture size changes within the file, frames
     are scaled to the size of the first one. Decoding uses one thread, so a damaged file gives the same frames
-    every time; to go faster, read several files at once.
+    every time; to go faster, read several files at once. What `len` has decoded is kept for `frames` and `clips`, up
+    to 64 MiB, until the reader is closed or iterated.
 
     With `backend="dali"` PyAV still counts and times the frames, and NVIDIA DALI decodes those that are asked for: the
     same frames, and the same pixels within the tolerance of the decoders. On the CPU, measured on real films, they

@@ -26,11 +26,11 @@ from pyaction.video.truncation import announced_size
 
 _MEND = "copy or download it again, or pass on_error='stop' to use the frames before the damage"
 
-# Stands in the index files: another version may decode a damaged file otherwise.
+# Stands in the index files: another version may come to other pixels.
 DECODER = "libavcodec {}.{}.{}".format(*av.library_versions["libavcodec"])
 
-# Of decoded frames (320 x 240: 500, 340 x 256: 400) that a reader holds after `len`. Decoding a second time takes four
-# times as long as holding them.
+# Of decoded frames (320 x 240: 500, 340 x 256: 400) that a reader holds after `len`. For the 154 frames of a clip of
+# UCF101 that costs 2.3 ms (fresh memory), and decoding 16 of them again 6.6 ms.
 HELD_BYTES = 64 * 2**20
 
 
@@ -74,6 +74,7 @@ class PyAVReader(Reader):
         self._cursor: DecodingPass | None = None
         self._next_number = 0
         self._seeking_is_exact = True
+        self._wanted: set[int] = set()  # times of the frames that are asked for at once
         stream = self._unused_pass.stream
         self._time_base = stream.time_base or Fraction(1)
         self._rate = stream.average_rate or stream.guessed_rate
@@ -222,10 +223,12 @@ class PyAVReader(Reader):
         for row, number in enumerate(numbers):
             rows.setdefault(number, []).append(row)
         result = self._empty(len(numbers))
+        self._wanted = {time for number in rows if (time := self._index().pts[number]) is not None}
         for number in sorted(rows):
             first, *others = rows[number]
             self._convert(self._frame_at(number), result[first])
-            result[others] = result[first]
+            if others:
+                result[others] = result[first]
         return torch.from_numpy(result)
 
     def _checked_numbers(self, indices: Sequence[int] | Tensor) -> list[int]:
@@ -274,6 +277,8 @@ class PyAVReader(Reader):
                     cursor.seek(index.pts[start])
                 else:
                     cursor = self._reopen_cursor()
+            if number_at:
+                cursor.want(self._wanted)
             for frame in cursor:
                 found = number_at.get(frame.pts, len(index)) if number_at else self._next_number
                 self._next_number = found + 1

@@ -17,6 +17,7 @@ STREAMS = {
     "h264_b_frames.mp4": ("libx264", "yuv420p", {"bf": "3", "g": "12", "x264-params": "scenecut=0:b-adapt=0"}),
     "h264_open_gop.mkv": ("libx264", "yuv420p", {"bf": "3", "x264-params": "keyint=12:open-gop=1:scenecut=0"}),
     "h264_intra_refresh.ts": ("libx264", "yuv420p", {"x264-params": "intra-refresh=1:keyint=12"}),
+    "h264_interlaced.ts": ("libx264", "yuv420p", {"bf": "3", "g": "12", "x264-params": "tff=1:scenecut=0:b-adapt=0"}),
     "mpeg2_b_frames.mpg": ("mpeg2video", "yuv420p", {"bf": "2", "g": "12"}),
     "vp9.webm": ("libvpx-vp9", "yuv420p", {"g": "12", "cpu-used": "8"}),
     "mpeg4.avi": ("mpeg4", "yuv420p", {"g": "12"}),

@@ -81,6 +81,28 @@ def test_frames_are_decoded_from_the_nearest_keyframe(folder, index_folder, deco
     assert len(decoded) == 2 + 3  # 12, 13 and 36, 37, 38
 
 
+@pytest.mark.parametrize("name", ["h264_b_frames.mp4", "h264_open_gop.mkv"])
+def test_unwanted_frames_that_none_refers_to_are_left_out(folder, index_folder, decoded, name):
+    visit(folder / name, index_folder)
+    decoded.clear()
+    with video.open(folder / name, index_folder=index_folder) as reader:
+        assert [number_in(frame) for frame in reader.frames([35, 29])] == [35, 29]
+        assert reader._seeking_is_exact
+        assert 2 < len(decoded) <= 8  # of the 12 from frame 24 on
+        # And what was left out comes when it is wanted.
+        for number in (27, 28, 30, 31, 32, 33, 34):
+            assert number_in(reader.frames([number])[0]) == number
+        assert reader._seeking_is_exact
+
+
+def test_frames_one_by_one_are_decoded_once(folder, index_folder, decoded):
+    visit(folder / "h264_b_frames.mp4", index_folder)
+    decoded.clear()
+    with video.open(folder / "h264_b_frames.mp4", index_folder=index_folder) as reader:
+        assert [number_in(reader.frames([number])[0]) for number in range(COUNT)] == list(range(COUNT))
+    assert len(decoded) == COUNT
+
+
 def test_iterating_makes_an_index_too(folder, index_folder, decoded):
     with video.open(folder / "vp9.webm", index_folder=index_folder) as reader:
         next(iter(reader))

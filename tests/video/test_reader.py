@@ -10,7 +10,7 @@ from video.numbered_video import COUNT, HEIGHT, WIDTH, encode, number_in, number
 from pyaction import video
 from pyaction.data.sampling import resample_indices
 from pyaction.video import pyav_reader
-from pyaction.video.frame_index import FrameIndex
+from pyaction.video.frame_index import FrameIndex, fingerprint
 
 
 def test_every_frame_in_order(path):
@@ -247,3 +247,21 @@ def test_a_raw_stream_without_times(tmp_path):
         assert [number_in(frame) for frame in reader.frames([19, 0, 7])] == [19, 0, 7]
         assert len(reader) == 20
         assert bool((reader.timestamps.diff() > 0).all())
+
+
+@pytest.mark.parametrize("shape", [(64, 96), (33, 24), (2, 8)])
+def test_a_fingerprint_sees_every_block(shape):
+    """Of a frame, and of either field of an interlaced one; the last pixels at the right need not count."""
+    height, width = shape
+    pixels = torch.randint(60, 200, shape, dtype=torch.uint8).numpy()
+
+    def of(pixels):
+        return fingerprint(av.VideoFrame.from_ndarray(pixels, format="gray"))
+
+    before = of(pixels)
+    for step in (1, 2):
+        for top in range(0, height - 4 * step + 1):
+            changed = pixels.copy()
+            changed[top : top + 4 * step : step, :4] += 9
+            assert of(changed) != before, (top, step)
+    assert of(pixels.copy()) == before
