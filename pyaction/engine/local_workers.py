@@ -17,6 +17,7 @@ import torch
 from pyaction.engine.tasks import Failure, Outcome, Task, prepare_worker
 
 _ATTEMPTS = 2  # of a task whose process died
+_GUARD = "a script must call engine.extract below if __name__ == '__main__':"
 
 
 def run_locally(tasks: Sequence[Task], workers: int, lock: int) -> Generator[tuple[Task, Outcome], None, None]:
@@ -38,6 +39,7 @@ def run_locally(tasks: Sequence[Task], workers: int, lock: int) -> Generator[tup
     context.set_forkserver_preload([__name__])
     waiting = deque((task, 1) for task in tasks)
     pool = [_Worker(context, number, lock) for number in range(min(workers, len(tasks)))]
+    any_has_started = False
     try:
         while waiting or any(worker.task for worker in pool):
             for worker in pool:
@@ -48,10 +50,12 @@ def run_locally(tasks: Sequence[Task], workers: int, lock: int) -> Generator[tup
                 worker = busy[connection]  # type: ignore[index]
                 task, attempt = worker.task, worker.attempt
                 assert task is not None
-                try:
-                    outcome = worker.take()
-                except (EOFError, OSError):
+                outcome = worker.take()
+                any_has_started |= worker.has_started
+                if outcome is None:
                     end = worker.end()
+                    if not any_has_started:
+                        raise RuntimeError(f"a process {end} as it started; {_GUARD}")
                     pool[pool.index(worker)] = _Worker(context, worker.number, lock)
                     if attempt < _ATTEMPTS:
                         waiting.appendleft((task, attempt + 1))
@@ -74,7 +78,7 @@ class _Worker:
         self._process = context.Process(target=_work, args=(theirs, number, _Inherited(lock)), daemon=True)
         self._process.start()
         theirs.close()
-        self._started = False
+        self.has_started = False
 
     def give(self, task: Task, attempt: int) -> None:
         """Has it begin a task."""
@@ -84,17 +88,14 @@ class _Worker:
         except OSError:
             pass  # it has died, which `take` will tell
 
-    def take(self) -> Outcome:
-        """Waits for the outcome. EOFError or OSError: the process died."""
-        if not self._started:
-            try:
-                self._started = self.connection.recv()
-            except (EOFError, OSError):
-                raise RuntimeError(
-                    f"a process {self.end()} as it started; a script must call engine.extract below "
-                    "if __name__ == '__main__':"
-                ) from None
-        outcome: Outcome = self.connection.recv()
+    def take(self) -> Outcome | None:
+        """Waits for the outcome. None: the process died."""
+        try:
+            if not self.has_started:
+                self.has_started = self.connection.recv()
+            outcome: Outcome = self.connection.recv()
+        except (EOFError, OSError):
+            return None
         self.task = None
         return outcome
 

@@ -57,12 +57,12 @@ class Sink(ABC):
         return None
 
     def write(self, frames: Sequence[Tensor], flow: Sequence[Tensor]) -> None:
-        """Takes the next frames, each [1, 3, H, W] uint8, and pairs, each [1, 2, H, W] in pixels."""
+        """Takes the next frames, each [3, H, W] uint8, and pairs, each [2, H, W] in pixels, on any device."""
         if frames:
-            self.store_frames(torch.cat(list(frames)))
+            self.store_frames(frames)
             self.num_frames += len(frames)
         if flow:
-            self.store_flow(torch.cat(list(flow)).cpu())
+            self.store_flow([pair.cpu() for pair in flow])
             self.num_flows += len(flow)
 
     @abstractmethod
@@ -70,11 +70,11 @@ class Sink(ABC):
         """Makes the files or folders, in folders that are there."""
 
     @abstractmethod
-    def store_flow(self, flow: Tensor) -> None:
-        """Writes [n, 2, H, W], pairs number `num_flows` (from 0) and following."""
+    def store_flow(self, flow: Sequence[Tensor]) -> None:
+        """Writes pairs number `num_flows` (from 0) and following."""
 
-    def store_frames(self, frames: Tensor) -> None:
-        """Writes [n, 3, H, W], frames number `num_frames` (from 0) and following. `Job` refuses what has no frames."""
+    def store_frames(self, frames: Sequence[Tensor]) -> None:
+        """Writes frames number `num_frames` (from 0) and following. `Job` refuses formats without frames."""
         raise NotImplementedError
 
 
@@ -85,7 +85,7 @@ class FloFolder(Sink):
         """See `Sink.begin`."""
         self.targets[0].mkdir()
 
-    def store_flow(self, flow: Tensor) -> None:
+    def store_flow(self, flow: Sequence[Tensor]) -> None:
         """See `Sink.store_flow`."""
         for number, pair in enumerate(flow, self.num_flows + 1):
             flow_tools.write(self.targets[0] / f"flow_{number:05d}.flo", pair)
@@ -102,18 +102,17 @@ class PictureFolders(Sink):
         for target in self.targets:
             target.mkdir()
 
-    def store_frames(self, frames: Tensor) -> None:
+    def store_frames(self, frames: Sequence[Tensor]) -> None:
         """See `Sink.store_frames`."""
         assert self._frames is not None
-        for number, frame in enumerate(frames.permute(0, 2, 3, 1).numpy(), self.num_frames):
-            _write_jpeg(self._path(self._frames, number), frame, subsampling="4:2:0")
+        for number, frame in enumerate(frames, self.num_frames):
+            _write_jpeg(self._path(self._frames, number), frame.permute(1, 2, 0).numpy(), subsampling="4:2:0")
 
-    def store_flow(self, flow: Tensor) -> None:
+    def store_flow(self, flow: Sequence[Tensor]) -> None:
         """See `Sink.store_flow`."""
         assert self._flow is not None
         for number, pair in enumerate(flow, self.num_flows):
-            # One after another: the float64 of more than a pair does not fit into the cache, which takes three times
-            # as long.
+            # One by one: the float64 of several pairs does not fit into the cache, which takes three times as long.
             encoded = flow_tools.encode(pair, self.job.bound)  # [2, H, W]
             if self._flow.axes:
                 for axis, picture in zip(self._flow.axes, encoded.numpy(), strict=True):
@@ -159,9 +158,10 @@ class NpzFile(Sink):
         if kind is None and self.num_flows != len(self.reader) - 1:  # the header says it
             raise video.VideoError(f"{self.reader.path} changed while it was read; run the command again")
 
-    def store_flow(self, flow: Tensor) -> None:
+    def store_flow(self, flow: Sequence[Tensor]) -> None:
         """See `Sink.store_flow`."""
-        self._entry.write(flow.numpy().astype("<f4", copy=False).tobytes())
+        for pair in flow:
+            self._entry.write(pair.numpy().astype("<f4", copy=False).tobytes())
 
 
 class ColorVideo(Sink):
@@ -177,15 +177,16 @@ class ColorVideo(Sink):
         """See `Sink.__exit__`."""
         self._writer.__exit__(kind, error, trace)
 
-    def store_flow(self, flow: Tensor) -> None:
+    def store_flow(self, flow: Sequence[Tensor]) -> None:
         """See `Sink.store_flow`."""
+        pairs = torch.stack(list(flow))
         if self._radius is None:
             # One radius for the whole video, which would flicker otherwise; at least a pixel, so that the noise of
             # a still scene stays pale.
-            lengths = flow.norm(dim=1).flatten()
+            lengths = pairs.norm(dim=1).flatten()
             rank = max(1, round(0.99 * len(lengths)))
             self._radius = max(1.0, float(torch.kthvalue(lengths, rank).values))
-        self._writer.write(flow_tools.to_image(flow, self._radius))
+        self._writer.write(flow_tools.to_image(pairs, self._radius))
 
 
 _SINKS: dict[str, type[Sink]] = {"flo": FloFolder, "npz": NpzFile, "video": ColorVideo}

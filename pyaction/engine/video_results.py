@@ -121,7 +121,7 @@ def _reading(source: Path, job: Job, on_error: OnError) -> video.Reader:
 def _steps(
     source: Path, job: Job, on_error: OnError, device: str
 ) -> Generator[tuple[Tensor | None, Tensor | None], None, None]:
-    """Yields each frame [1, 3, H, W] with the flow [1, 2, H, W] that leads to it, as far as they are wanted."""
+    """Yields each frame [3, H, W] with the flow [2, H, W] that leads to it, as far as they are wanted."""
     stream = None if job.content == "frames" else job.flow_stream()
     count = 0
     with Ahead(_frames_of(source, job, on_error), _AHEAD) as frames:
@@ -129,7 +129,7 @@ def _steps(
             count += 1
             flow = stream.push(frame[None].to(device)) if stream else None
             if flow is not None or job.content != "flow":
-                yield None if job.content == "flow" else frame[None], flow
+                yield None if job.content == "flow" else frame, None if flow is None else flow[0]
     if count < 2 and stream:
         raise video.VideoError(f"{source} has {count} frame; flow needs two")
     if count == 0:

@@ -265,7 +265,6 @@ BAD_COMMANDS = {
     "two lists": ("a.txt b.txt -o out", "a list must be the only one; got 2 paths"),
     "no videos": ("{odd}/empty -o out", "empty holds no video file"),
     "no flow": ("{set} -o out --layout resnets_3d", "layout 'resnets_3d' has no flow"),
-    "content": ("{set} -o out --layout npz", "format 'npz' is of flow alone; frames need a layout"),
     "method": ("{set} -o out --method raft", "method must be one of tvl1; got 'raft'"),
     "workers": ("{set} -o out --workers 0", "workers must be a whole number from 1; got 0"),
     "fps": ("{set} -o out --fps 0", "fps must be a number of frames per second greater than 0; got 0"),
@@ -293,6 +292,26 @@ def test_bad_command(
     error = capsys.readouterr().err.strip()
     assert error.startswith("pyaction: ") and message in error and error.count("\n") == 0
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"format": "tsn"}, "format must be one of flo, npz, video, dense_flow, .*; got 'tsn'"),
+        ({"content": "all"}, "content must be one of flow, frames, both; got 'all'"),
+        ({"format": "npz", "content": "both"}, "format 'npz' is of flow alone; frames need a layout: dense_flow, "),
+        ({"format": "npz", "fps": 5.0}, "format 'npz' has every frame; fps needs a layout: dense_flow, "),
+    ],
+)
+def test_job_rejects(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Job(**arguments)
+
+
+def test_layout_that_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["extract", "videos", "-o", "out", "--layout", "tsn"])
+    assert stop.value.code == 2 and "invalid choice: 'tsn' (choose from" in capsys.readouterr().err
 
 
 def test_without_ray(
