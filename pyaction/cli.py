@@ -122,7 +122,7 @@ def _add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     extract.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="scale frames to this size first")
     extract.add_argument("--short-side", type=int, metavar="N", help="scale frames to this shorter side first")
     extract.add_argument("--fps", type=float, metavar="F", help="choose frames at this rate, by their times")
-    extract.add_argument("--method", default="tvl1", help="that computes flow: tvl1 (default: tvl1)")
+    extract.add_argument("--method", default="tvl1", help="that computes flow: tvl1, raft or hardware (tvl1)")
     extract.add_argument("--preset", default="video", help="of TV-L1, see pyaction flow (default: video)")
     extract.add_argument("--bound", type=float, default=20.0, metavar="PX", help="motion that saturates (20)")
     extract.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: a GPU if any)")

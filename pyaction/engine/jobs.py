@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
+import torch
 from torch import Tensor
 
-from pyaction import ops
+from pyaction import flow, ops
 from pyaction.data.layouts import LAYOUTS, FrameLayout
+from pyaction.flow.estimation import Method
 from pyaction.ops.tvl1 import Preset
 
 Content = Literal["flow", "frames", "both"]
@@ -26,6 +28,19 @@ class FlowStream(Protocol):
 
     def push(self, frame: Tensor) -> Tensor | None:
         """Takes the next frame, (1, 3, H, W) uint8; gives its flow (1, 2, H, W) from the one before, if there is."""
+
+
+class PairStream:
+    """Flow of each pair by itself, by a method of `flow.estimate`."""
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+        self._last: Tensor | None = None
+
+    def push(self, frame: Tensor) -> Tensor | None:
+        """See `FlowStream.push`."""
+        last, self._last = self._last, frame
+        return None if last is None else flow.estimate(torch.stack([last, frame], dim=1), self._method)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -43,8 +58,9 @@ class Job:
     """Frames are first scaled so that their shorter side has this many pixels; None: not at all."""
     fps: float | None = None
     """Frames per second, chosen by their times before flow is computed; None: every frame of the file."""
-    method: Literal["tvl1"] = "tvl1"
-    """What computes the flow."""
+    method: Method = "tvl1"
+    """What computes the flow: `tvl1`, each pair helped by the one before; or of each pair by itself `raft`, whose
+    weights torchvision downloads, or `hardware`, see `flow.estimate`."""
     preset: Preset = "video"
     """tvl1: preset of `ops.TVL1Stream`."""
     bound: float = 20.0
@@ -105,4 +121,8 @@ class Job:
         return _METHODS[self.method](self)
 
 
-_METHODS: dict[str, Callable[[Job], FlowStream]] = {"tvl1": lambda job: ops.TVL1Stream(job.preset)}
+_METHODS: dict[str, Callable[[Job], FlowStream]] = {
+    "tvl1": lambda job: ops.TVL1Stream(job.preset),
+    "raft": lambda job: PairStream("raft"),
+    "hardware": lambda job: PairStream("hardware"),
+}

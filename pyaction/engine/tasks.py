@@ -34,7 +34,8 @@ class Task:
         except (MemoryError, torch.OutOfMemoryError) as error:
             return Failure(f"{self.source} needs more memory than there is ({str(error) or 'MemoryError'})")
         except OSError as error:  # of our own making, so that it can be sent
-            return Stop(OSError(error.errno, error.strerror, error.filename), traceback.format_exc())
+            facts = (error.errno, error.strerror, error.filename) if error.errno else (str(error),)
+            return Stop(OSError(*facts), traceback.format_exc())
         except Exception as error:
             return Stop(RuntimeError(f"{self.source}: {error}"), traceback.format_exc())
 

@@ -22,6 +22,8 @@ from pyaction.data.annotations import Annotation, AnnotationList
 from pyaction.data.layouts import LAYOUTS, FrameLayout
 from pyaction.data.sampling import resample_indices
 from pyaction.engine import Job, extract
+from pyaction.engine.result_folder import ResultFolder
+from pyaction.engine.video_results import write_results
 
 BOTH = Job(content="both", format="dense_flow", bound=8.0)
 JPEG_ERROR = 2.5  # mean, in grey levels
@@ -257,6 +259,24 @@ def test_other_settings_are_refused(data_set: Path, tmp_path: Path, capsys: pyte
         extract(data_set, tmp_path, Job(format="dense_flow"))
 
 
+def test_another_method(data_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each pair of frames by itself; in this process, where the network can be a small one."""
+    raft = flow.RAFT("small", weights=None, updates=2)
+    monkeypatch.setattr("pyaction.flow.estimation._named", lambda name: {"raft": raft}[name])
+    source, job = data_set / "wave" / "000101.mp4", Job(method="raft")
+    with ResultFolder(tmp_path, job) as folder:
+        write_results(source, folder, Path("000101"))
+    with video.open(source) as reader:
+        fields = raft(reader.frames()[None])[0]
+    for number, field in enumerate(fields, 1):
+        assert torch.allclose(flow.read(tmp_path / "000101" / f"flow_{number:05d}.flo").flow, field, atol=1e-4)
+
+
+def test_method_that_cannot_work_here(data_set: Path, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="000101.mp4: flow.Hardware"):
+        extract(data_set / "wave", tmp_path, Job(method="hardware"), workers=1)
+
+
 # Arguments, with {set} for the data set and {odd} for one of names that clash; and what the message says.
 BAD_COMMANDS = {
     "missing path": ("nowhere -o out", "there is no file or folder nowhere"),
@@ -265,7 +285,7 @@ BAD_COMMANDS = {
     "two lists": ("a.txt b.txt -o out", "a list must be the only one; got 2 paths"),
     "no videos": ("{odd}/empty -o out", "empty holds no video file"),
     "no flow": ("{set} -o out --layout resnets_3d", "layout 'resnets_3d' has no flow"),
-    "method": ("{set} -o out --method raft", "method must be one of tvl1; got 'raft'"),
+    "method": ("{set} -o out --method brox", "method must be one of tvl1, raft, hardware; got 'brox'"),
     "workers": ("{set} -o out --workers 0", "workers must be a whole number from 1; got 0"),
     "fps": ("{set} -o out --fps 0", "fps must be a number of frames per second greater than 0; got 0"),
     "size": ("{set} -o out --size 0 9", "height must be a number of pixels greater than 0; got 0"),
