@@ -38,8 +38,8 @@ class FrameIndex:
     def __len__(self) -> int:
         return len(self.pts)
 
-    def append(self, frame: VideoFrame, *, is_held: bool = False) -> None:
-        """Remember the next frame."""
+    def append(self, frame: VideoFrame, fingerprint: int | None) -> None:
+        """Remember the next frame and its fingerprint."""
         if len(self.pts) == 0:
             self.quarter_turns = round(frame.rotation / 90) % 4
             size = frame.height, frame.width
@@ -47,7 +47,7 @@ class FrameIndex:
         if frame.key_frame:
             self.keyframes.append(len(self.pts))
         self.pts.append(frame.pts)
-        self.fingerprints.append(None if is_held else fingerprint(frame))
+        self.fingerprints.append(fingerprint)
 
     def matches(self, number: int, frame: VideoFrame) -> bool:
         """Tell whether a decoded frame is the one of that number, to the pixel."""

@@ -6,7 +6,7 @@ Only `pyaction.video.open` imports this module, so that `import pyaction` loads 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -130,21 +130,24 @@ class PyAVReader(Reader):
         for frame in self._decode():
             yield torch.from_numpy(self._convert(frame))
 
-    def _decode(self, held: dict[int, av.VideoFrame] | None = None) -> Iterator[av.VideoFrame]:
+    def _decode(
+        self, held: dict[int, av.VideoFrame] | None = None, numbers: Set[int] | None = None
+    ) -> Iterator[av.VideoFrame]:
         """Yield every frame of the file as decoded; a complete pass leaves the index behind.
 
-        Frames are put into `held` so far as there is room for them.
+        Those of certain numbers, or all, are put into `held` so far as there is room for them.
         """
         index = FrameIndex()
         room = HELD_BYTES
         current = self._open_pass()
         try:
             for frame in current:
-                if held is not None:
+                if held is not None and (numbers is None or len(index) in numbers):
                     room -= sum(plane.buffer_size for plane in frame.planes)
                     if room >= 0:
                         held[len(index)] = frame
-                index.append(frame, is_held=self._index_file is None and held is not None and room >= 0)
+                needs_fingerprint = self._index_file is not None or held is None or len(index) not in held
+                index.append(frame, fingerprint(frame) if needs_fingerprint else None)
                 if self._layout is None:
                     self._layout = self._layout_of(index)
                 yield frame
@@ -176,10 +179,10 @@ class PyAVReader(Reader):
         assert self._complete_index is not None  # a pass that ends without an error sets it
         return self._complete_index
 
-    def _make_index(self) -> None:
-        """Decode the whole file."""
+    def _make_index(self, numbers: Set[int] | None = None) -> None:
+        """Decode the whole file and hold the frames of certain numbers, or all."""
         held: dict[int, av.VideoFrame] = {}
-        for _ in self._decode(held):
+        for _ in self._decode(held, numbers):
             pass
         self._held = held
 
@@ -235,6 +238,8 @@ class PyAVReader(Reader):
         wanted = whole_numbers("frames", indices, dimensions=1)
         if len(wanted) == 0:
             return []
+        if self._known_index() is None and int(wanted.min()) >= 0:
+            self._make_index(set(wanted.tolist()))
         count = len(self)
         outside = wanted[(wanted < -count) | (wanted >= count)]
         if len(outside):
