@@ -50,7 +50,7 @@ class FrameIndex:
         self.fingerprints.append(fingerprint)
 
     def matches(self, number: int, frame: VideoFrame) -> bool:
-        """Tell whether a decoded frame is the one of that number, to the pixel."""
+        """Tell whether a decoded frame is the one of that number, by its time and its fingerprint."""
         return self.pts[number] == frame.pts and self.fingerprints[number] == fingerprint(frame)
 
     @cached_property
