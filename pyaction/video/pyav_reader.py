@@ -179,7 +179,11 @@ class PyAVReader(Reader):
         assert self._complete_index is not None  # a pass that ends without an error sets it
         return self._complete_index
 
-    def _make_index(self, numbers: Set[int] | None = None) -> None:
+    def _make_index(self) -> None:
+        """Decode the whole file."""
+        self._decode_holding(None)
+
+    def _decode_holding(self, numbers: Set[int] | None) -> None:
         """Decode the whole file and hold the frames of certain numbers, or all."""
         held: dict[int, av.VideoFrame] = {}
         for _ in self._decode(held, numbers):
@@ -212,6 +216,10 @@ class PyAVReader(Reader):
         if indices is None and self._known_index() is None:
             every = [self._convert(frame) for frame in self._decode()]
             return torch.from_numpy(np.stack(every) if every else self._empty(0))
+        if indices is not None and self._known_index() is None:
+            wanted = whole_numbers("frames", indices, dimensions=1)
+            if len(wanted) > 0 and int(wanted.min()) >= 0:
+                self._decode_holding(set(wanted.tolist()))
         try:
             return self._frames_by_index(indices)
         except _StaleIndexError:
@@ -238,8 +246,6 @@ class PyAVReader(Reader):
         wanted = whole_numbers("frames", indices, dimensions=1)
         if len(wanted) == 0:
             return []
-        if self._known_index() is None and int(wanted.min()) >= 0:
-            self._make_index(set(wanted.tolist()))
         count = len(self)
         outside = wanted[(wanted < -count) | (wanted >= count)]
         if len(outside):
