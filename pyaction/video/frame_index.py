@@ -38,8 +38,8 @@ class FrameIndex:
     def __len__(self) -> int:
         return len(self.pts)
 
-    def append(self, frame: VideoFrame, fingerprint: int | None) -> None:
-        """Remember the next frame and its fingerprint."""
+    def append(self, frame: VideoFrame, *, is_held: bool = False) -> None:
+        """Remember the next frame, without a fingerprint if the frame itself stays at hand."""
         if len(self.pts) == 0:
             self.quarter_turns = round(frame.rotation / 90) % 4
             size = frame.height, frame.width
@@ -47,7 +47,7 @@ class FrameIndex:
         if frame.key_frame:
             self.keyframes.append(len(self.pts))
         self.pts.append(frame.pts)
-        self.fingerprints.append(fingerprint)
+        self.fingerprints.append(None if is_held else fingerprint(frame))
 
     def matches(self, number: int, frame: VideoFrame) -> bool:
         """Tell whether a decoded frame is the one of that number, by its time and its fingerprint."""

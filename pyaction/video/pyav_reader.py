@@ -146,8 +146,7 @@ class PyAVReader(Reader):
                     room -= sum(plane.buffer_size for plane in frame.planes)
                     if room >= 0:
                         held[len(index)] = frame
-                needs_fingerprint = self._index_file is not None or held is None or len(index) not in held
-                index.append(frame, fingerprint(frame) if needs_fingerprint else None)
+                index.append(frame, is_held=self._index_file is None and held is not None and len(index) in held)
                 if self._layout is None:
                     self._layout = self._layout_of(index)
                 yield frame
