@@ -41,7 +41,7 @@ class FrameIndex:
         return len(self.pts)
 
     def append(self, frame: VideoFrame, *, is_held: bool = False) -> None:
-        """Remember the next frame."""
+        """Remember the next frame, without a fingerprint if the frame itself stays at hand."""
         if len(self.pts) == 0:
             self.quarter_turns = round(frame.rotation / 90) % 4
         size = (frame.height, frame.width) if self.quarter_turns % 2 == 0 else (frame.width, frame.height)
@@ -54,7 +54,7 @@ class FrameIndex:
         self.fingerprints.append(None if is_held else fingerprint(frame))
 
     def matches(self, number: int, frame: VideoFrame) -> bool:
-        """Tell whether a decoded frame is the one of that number, to the pixel."""
+        """Tell whether a decoded frame is the one of that number, by its time and its fingerprint."""
         return self.pts[number] == frame.pts and self.fingerprints[number] == fingerprint(frame)
 
     @cached_property

@@ -6,7 +6,7 @@ Only `pyaction.video.open` imports this module, so that `import pyaction` loads 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -130,21 +130,23 @@ class PyAVReader(Reader):
         for frame in self._decode():
             yield torch.from_numpy(self._convert(frame))
 
-    def _decode(self, held: dict[int, av.VideoFrame] | None = None) -> Iterator[av.VideoFrame]:
+    def _decode(
+        self, held: dict[int, av.VideoFrame] | None = None, numbers: Set[int] | None = None
+    ) -> Iterator[av.VideoFrame]:
         """Yield every frame of the file as decoded; a complete pass leaves the index behind.
 
-        Frames are put into `held` so far as there is room for them.
+        Those of certain numbers, or all, are put into `held` so far as there is room for them.
         """
         index = FrameIndex()
         room = HELD_BYTES
         current = self._open_pass()
         try:
             for frame in current:
-                if held is not None:
+                if held is not None and (numbers is None or len(index) in numbers):
                     room -= sum(plane.buffer_size for plane in frame.planes)
                     if room >= 0:
                         held[len(index)] = frame
-                index.append(frame, is_held=self._index_file is None and held is not None and room >= 0)
+                index.append(frame, is_held=self._index_file is None and held is not None and len(index) in held)
                 if self._layout is None:
                     self._layout = self._layout_of(index)
                 yield frame
@@ -178,8 +180,12 @@ class PyAVReader(Reader):
 
     def _make_index(self) -> None:
         """Decode the whole file."""
+        self._decode_holding(None)
+
+    def _decode_holding(self, numbers: Set[int] | None) -> None:
+        """Decode the whole file and hold the frames of certain numbers, or all."""
         held: dict[int, av.VideoFrame] = {}
-        for _ in self._decode(held):
+        for _ in self._decode(held, numbers):
             pass
         self._held = held
 
@@ -209,6 +215,10 @@ class PyAVReader(Reader):
         if indices is None and self._known_index() is None:
             every = [self._convert(frame) for frame in self._decode()]
             return torch.from_numpy(np.stack(every) if every else self._empty(0))
+        if indices is not None and self._known_index() is None:
+            wanted = whole_numbers("frames", indices, dimensions=1)
+            if len(wanted) > 0 and int(wanted.min()) >= 0:
+                self._decode_holding(set(wanted.tolist()))
         try:
             return self._frames_by_index(indices)
         except _StaleIndexError:

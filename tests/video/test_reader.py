@@ -117,6 +117,17 @@ def test_a_file_is_decoded_once(folder, monkeypatch):
     assert len(reader._held) == 0
 
 
+def test_frames_that_are_asked_for_at_once_are_held(folder):
+    with video.open(folder / "h264_b_frames.mp4") as reader:
+        assert [number_in(frame) for frame in reader.frames([30, 7, 30])] == [30, 7, 30]
+        assert sorted(reader._held) == [7, 30]
+        assert [number_in(frame) for frame in reader.frames([31, 7, 0, -1])] == [31, 7, 0, COUNT - 1]
+        assert reader._seeking_is_exact
+    with video.open(folder / "h264_b_frames.mp4") as reader:
+        assert [number_in(frame) for frame in reader.frames([-1, 7])] == [COUNT - 1, 7]
+        assert len(reader._held) == COUNT  # which frame is the last is known only at the end
+
+
 def test_frames_are_held_within_bounds(folder, monkeypatch):
     with video.open(folder / "mpeg4.avi") as reader:
         len(reader)
