@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from pyaction._native import simd_level
 from pyaction.data.annotations import AnnotationList
 from pyaction.engine.jobs import Job, OnError
 from pyaction.engine.result_folder import ResultFolder, results_of
@@ -84,6 +85,7 @@ def extract(
         FileNotFoundError, ValueError: As in `find_data_set`; or a video's name does not fit the layout; or `output`
             holds results of another job, or another run is writing to it.
         OSError: Results cannot be written (a full disk, say).
+        RuntimeError: PYACTION_SIMD is wrong; or no process can be started; or a worker breaks in an unforeseen way.
         ImportError: engine="ray" without Ray.
     """
     if workers is not None and workers < 1:
@@ -94,6 +96,7 @@ def extract(
     # Found before a folder is made for nothing. Earlier results may lie among the videos.
     videos = find_data_set(data_set, root, exclude=results_of(path))
     _refuse_shared_targets(videos, job)
+    simd_level()  # a wrong PYACTION_SIMD is said once, and not of every video
     start = time.perf_counter()
     report = ExtractReport(len(videos))
     with ResultFolder(path, job) as folder:
