@@ -173,7 +173,7 @@ def _flow(options: argparse.Namespace) -> int:
 
     from pyaction.engine.jobs import Job
     from pyaction.engine.result_folder import ResultFolder, results_of
-    from pyaction.engine.sources import find_videos
+    from pyaction.engine.sources import find_videos, refuse_clashes
     from pyaction.engine.video_results import write_results
     from pyaction.video import VideoError
 
@@ -187,6 +187,7 @@ def _flow(options: argparse.Namespace) -> int:
     device = _device(options.device)
     # Found before a folder is made for nothing. Earlier results may lie among the videos, and be videos.
     videos = find_videos(options.videos, exclude=results_of(options.output))
+    refuse_clashes(videos, job)
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from pyaction._native import simd_level
 from pyaction.data.annotations import AnnotationList
 from pyaction.engine.jobs import Job, OnError
 from pyaction.engine.result_folder import ResultFolder, results_of
-from pyaction.engine.sources import AnyPath, find_data_set
+from pyaction.engine.sources import AnyPath, find_data_set, refuse_clashes
 from pyaction.engine.tasks import Failure, Outcome, Stop, Task
 from pyaction.video import VideoError
 
@@ -81,9 +82,10 @@ def extract(
         What was done. It does not raise that single videos cannot be read.
 
     Raises:
-        FileNotFoundError, ValueError: As in `find_data_set`; or a video's name does not fit the layout; or `output`
-            holds results of another job, or another run is writing to it.
+        FileNotFoundError, ValueError: As in `find_data_set` and `refuse_clashes`; or the layout takes no such name; or
+            `output` holds results of another job, or another run is writing to it.
         OSError: Results cannot be written (a full disk, say).
+        RuntimeError: PYACTION_SIMD is wrong; or no process can be started; or a worker breaks in an unforeseen way.
         ImportError: engine="ray" without Ray.
     """
     if workers is not None and workers < 1:
@@ -93,7 +95,8 @@ def extract(
     path = Path(os.path.abspath(output))
     # Found before a folder is made for nothing. Earlier results may lie among the videos.
     videos = find_data_set(data_set, root, exclude=results_of(path))
-    _refuse_shared_targets(videos, job)
+    refuse_clashes(videos, job)
+    simd_level()  # a wrong PYACTION_SIMD is said once, and not of every video
     start = time.perf_counter()
     report = ExtractReport(len(videos))
     with ResultFolder(path, job) as folder:
@@ -108,23 +111,6 @@ def extract(
                 report.seconds = time.perf_counter() - start
                 on_progress(report)
     return report
-
-
-def _refuse_shared_targets(videos: dict[Path, Path], job: Job) -> None:
-    """Raises a ValueError where the results of one video would be those of another, or lie among them."""
-    owners: dict[Path, Path] = {}
-    for source, name in videos.items():
-        for target in job.targets(name):
-            other = owners.setdefault(target, source)
-            if other != source:
-                raise ValueError(f"{other} and {source} would both be written to {target}; use two -o folders")
-    for target, source in owners.items():
-        for parent in target.parents:
-            if parent in owners:
-                raise ValueError(
-                    f"the results of {source} would lie in {target}, among those of {owners[parent]}; "
-                    "use two -o folders"
-                )
 
 
 def _unfinished(videos: dict[Path, Path], folder: ResultFolder, report: ExtractReport) -> Iterator[tuple[Path, Path]]:

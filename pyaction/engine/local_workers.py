@@ -36,7 +36,7 @@ def run_locally(tasks: Sequence[Task], workers: int, lock: int) -> Generator[tup
     """
     # Each process starts as a copy of one that has imported everything: at once, and sharing its memory.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([__name__, "pyaction.video.pyav_reader", "PIL.Image"])
     waiting = deque((task, 1) for task in tasks)
     pool = [_Worker(context, number, lock) for number in range(min(workers, len(tasks)))]
     any_has_started = False
@@ -128,14 +128,14 @@ def _work(connection: Connection, number: int, lock: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
     prepare_worker()
-    if torch.cuda.is_available():
-        torch.cuda.set_device(number % torch.cuda.device_count())
     connection.send(True)
     while True:
         try:
             task: Task = connection.recv()
         except EOFError:
             return
+        if task.device == "cuda":
+            torch.cuda.set_device(number % torch.cuda.device_count())
         connection.send(task.run())
 
 

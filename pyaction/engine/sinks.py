@@ -106,7 +106,7 @@ class PictureFolders(Sink):
         """See `Sink.store_frames`."""
         assert self._frames is not None
         for number, frame in enumerate(frames, self.num_frames):
-            _write_jpeg(self._path(self._frames, number), frame.permute(1, 2, 0).numpy(), subsampling="4:2:0")
+            self._write_jpeg(self._frames, number, frame.permute(1, 2, 0).numpy(), subsampling="4:2:0")
 
     def store_flow(self, flow: Sequence[Tensor]) -> None:
         """See `Sink.store_flow`."""
@@ -116,24 +116,28 @@ class PictureFolders(Sink):
             encoded = flow_tools.encode(pair, self.job.bound)  # [2, H, W]
             if self._flow.axes:
                 for axis, picture in zip(self._flow.axes, encoded.numpy(), strict=True):
-                    _write_jpeg(self._path(self._flow, number, axis), picture)
+                    self._write_jpeg(self._flow, number, picture, axis=axis)
             else:
                 picture = np.stack([*encoded.numpy(), np.full(encoded.shape[1:], _NO_MOTION, np.uint8)], axis=-1)
                 # Every pixel has its own colour: right and down would be mixed where colours are stored coarser.
-                _write_jpeg(self._path(self._flow, number), picture, subsampling="4:4:4")
+                self._write_jpeg(self._flow, number, picture, subsampling="4:4:4")
 
-    def _path(self, pictures: Pictures, number: int, axis: str = "") -> Path:
-        return pictures.path(self.name.as_posix(), pictures.start + number, axis)
+    def _write_jpeg(
+        self, pictures: Pictures, number: int, pixels: np.ndarray, *, axis: str = "", subsampling: str | None = None
+    ) -> None:
+        """Writes [H, W] or [H, W, 3]."""
+        from PIL import Image
 
-
-def _write_jpeg(path: Path, picture: np.ndarray, subsampling: str | None = None) -> None:
-    from PIL import Image
-
-    # By way of memory: Pillow does not notice when a file system has no room for the end of a file.
-    data = io.BytesIO()
-    options = {"subsampling": subsampling} if subsampling else {}
-    Image.fromarray(np.ascontiguousarray(picture)).save(data, "jpeg", quality=_JPEG_QUALITY, **options)
-    path.write_bytes(data.getvalue())
+        # By way of memory: Pillow does not notice when a file system has no room for the end of a file.
+        data = io.BytesIO()
+        options = {"subsampling": subsampling} if subsampling else {}
+        try:
+            Image.fromarray(np.ascontiguousarray(pixels)).save(data, "jpeg", quality=_JPEG_QUALITY, **options)
+        except OSError as error:
+            height, width = pixels.shape[:2]
+            text = f"{self.reader.path} cannot be stored as .jpg of {width} x {height} pixels ({error})"
+            raise video.VideoError(text) from error
+        pictures.path(self.name.as_posix(), pictures.start + number, axis).write_bytes(data.getvalue())
 
 
 class NpzFile(Sink):

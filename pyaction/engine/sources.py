@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pyaction.data.annotations import AnnotationList, read_list
 from pyaction.data.layouts import VIDEO_SUFFIXES
+from pyaction.engine.jobs import Job
 
 _LIST_SUFFIXES = frozenset((".txt", ".csv", ".list"))
 
@@ -27,7 +28,7 @@ def find_videos(paths: Sequence[AnyPath], exclude: Collection[Path] = ()) -> dic
 
     Raises:
         FileNotFoundError: A path does not exist.
-        ValueError: A folder holds no video, or two videos would have one target.
+        ValueError: A folder holds no video.
     """
     targets: dict[Path, Path] = {}
     for path in map(Path, paths):
@@ -45,7 +46,6 @@ def find_videos(paths: Sequence[AnyPath], exclude: Collection[Path] = ()) -> dic
             targets[path] = Path(path.stem)
         else:
             raise FileNotFoundError(f"there is no file or folder {path}; check the path")
-    refuse_twins(targets)
     return targets
 
 
@@ -58,9 +58,6 @@ def list_videos(annotations: AnnotationList, root: Path) -> dict[Path, Path]:
 
     Returns:
         source -> target: the path without suffix, or of one that does not lead into `root` its last part.
-
-    Raises:
-        ValueError: Two videos would have one target.
     """
     targets = {}
     for item in annotations.items:
@@ -68,7 +65,6 @@ def list_videos(annotations: AnnotationList, root: Path) -> dict[Path, Path]:
         inside = source.is_relative_to(os.path.normpath(root))
         target = source.relative_to(os.path.normpath(root)) if inside else Path(source.name)
         targets[source] = target.with_suffix("") if target.suffix.lower() in VIDEO_SUFFIXES else target
-    refuse_twins(targets)
     return targets
 
 
@@ -88,7 +84,7 @@ def find_data_set(
 
     Raises:
         FileNotFoundError: A path does not exist.
-        ValueError: There is no video, or two would have one target; or the list is not what it should be.
+        ValueError: There is no video, or the list is not what it should be.
     """
     if isinstance(data_set, AnnotationList):
         if root is None:
@@ -105,13 +101,23 @@ def find_data_set(
     return list_videos(read_list(lists[0]), Path(lists[0].parent if root is None else root))
 
 
-def refuse_twins(targets: dict[Path, Path]) -> None:
-    """Raises a ValueError where two videos have one target."""
-    sources: dict[Path, Path] = {}
-    for source, target in targets.items():
-        other = sources.setdefault(target, source)
-        if other != source:
-            raise ValueError(f"{other} and {source} would both be written to {target}; run them with two -o folders")
+def refuse_clashes(videos: dict[Path, Path], job: Job) -> None:
+    """Raises a ValueError where the results of one video would be those of another, or lie among them."""
+    owners: dict[Path, Path] = {}
+    for source, name in videos.items():
+        for target in job.targets(name):
+            other = owners.setdefault(target, source)
+            if other != source:
+                raise ValueError(
+                    f"{other} and {source} would both be written to {target}; run them with two -o folders"
+                )
+    for target, source in owners.items():
+        for parent in target.parents:
+            if parent in owners:
+                raise ValueError(
+                    f"the results of {source} would lie in {target}, among those of {owners[parent]}; "
+                    "run them with two -o folders"
+                )
 
 
 def _is_hidden(path: Path) -> bool:

@@ -31,13 +31,13 @@ class Task:
             return make_results(self.source, self.job, self.name, self.workplace, self.device, self.on_error)
         except VideoError as error:
             return Failure(str(error))
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            return Failure(f"{self.source} needs more memory than there is ({str(error) or 'MemoryError'})")
+        except (ValueError, RuntimeError, MemoryError) as error:  # it is large, or odd: no reason to leave the others
+            return Failure(f"{self.source}: {str(error) or type(error).__name__}")
         except OSError as error:  # of our own making, so that it can be sent
             facts = (error.errno, error.strerror, error.filename) if error.errno else (str(error),)
             return Stop(OSError(*facts), traceback.format_exc())
         except Exception as error:
-            return Stop(RuntimeError(f"{self.source}: {error}"), traceback.format_exc())
+            return Stop(RuntimeError(f"{self.source}: {error!r}"), traceback.format_exc())
 
 
 @dataclass(frozen=True)

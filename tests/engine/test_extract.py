@@ -192,6 +192,21 @@ def test_damaged_videos(
             assert len(list((out / "wave" / "cut").glob("img_*"))) == len(reader) < 7
 
 
+def test_video_that_cannot_be_stored(data_set: Path, tmp_path: Path) -> None:
+    """A JPEG has at most 65500 rows."""
+    job = Job(content="frames", format="dense_flow", size=(70_000, 16))
+    report = extract(data_set / "wave", tmp_path, job, workers=1)
+    assert report.written == 0 and len(report.failures) == 2
+    assert "000101.mp4 cannot be stored as .jpg of 16 x 70000 pixels" in report.failures[0]
+
+
+def test_wrong_instruction_set_is_said_once(data_set: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYACTION_SIMD": "sse9"}
+    command = [sys.executable, "-m", "pyaction.cli", "extract", str(data_set), "-o", str(tmp_path / "out")]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert run.returncode == 2 and run.stderr.count("PYACTION_SIMD must be") == 1
+
+
 def test_what_is_there_is_left_alone(data_set: Path, tmp_path: Path) -> None:
     job = replace(BOTH, format="twostreamfusion")
     assert extract(data_set, tmp_path, job, workers=1).written == 3

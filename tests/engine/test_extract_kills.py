@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +22,7 @@ from pyaction.engine.local_workers import run_locally
 from pyaction.engine.tasks import Failure
 
 JOB = Job(content="both", format="twostreamfusion")  # a video has three folders
+DONE = "tvl1_flow/v/*/*"  # the last of them
 KILLS = 10
 
 
@@ -43,11 +44,31 @@ def undisturbed(data_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out
 
 
-def start(data_set: Path, out: Path) -> subprocess.Popen[str]:
-    """In a group of its own."""
-    command = [sys.executable, "-m", "pyaction.cli", "extract", str(data_set), "-o", str(out), "--workers", "2",
-               "--layout", JOB.format]  # fmt: skip
-    return subprocess.Popen(command, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+# Starts commands that are a copy of it, at once: importing everything takes longer than ten kills.
+LAUNCHER = """
+import os, sys
+from pyaction.cli import main
+from pyaction.engine import extraction, local_workers
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        os.dup2(2, 1)
+        os._exit(main(line.split()))
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def launcher() -> Iterator[subprocess.Popen[str]]:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-c", LAUNCHER], text=True, **pipes) as process:
+        yield process
+
+
+def arguments(data_set: Path, out: Path) -> list[str]:
+    return ["extract", str(data_set), "-o", str(out), "--workers", "2", "--layout", JOB.format]
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
@@ -73,20 +94,25 @@ def group_has_ended(group: int) -> bool:
     return False
 
 
-def test_killed_at_any_moment(data_set: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_killed_at_any_moment(
+    data_set: Path, undisturbed: Path, tmp_path: Path, launcher: subprocess.Popen[str]
+) -> None:
     """Either the one process that the user sees, or all at once; ten times in a row, each at once begun anew."""
     moments = random.Random(5)
     whole = tree_of(undisturbed)
     made = []
     for kill in range(KILLS):
         before = set(tmp_path.glob(".partial-*"))
-        run = start(data_set, tmp_path)
+        print(*arguments(data_set, tmp_path), file=launcher.stdin, flush=True)
+        pid = int(launcher.stdout.readline())
         wait_until(partial(is_writing, tmp_path, before))
-        time.sleep(moments.uniform(0, 0.3))
-        (os.kill if kill % 2 else os.killpg)(run.pid, signal.SIGKILL)
-        run.communicate()
+        done = len(list(tmp_path.glob(DONE))) + moments.randint(0, 2)  # of 40, in ten runs: some are always left
+        wait_until(lambda done=done: len(list(tmp_path.glob(DONE))) >= done)
+        time.sleep(moments.uniform(0, 0.03))
+        (os.kill if kill % 2 else os.killpg)(pid, signal.SIGKILL)
+        assert int(launcher.stdout.readline()) == -signal.SIGKILL
         if kill == 1:
-            wait_until(partial(group_has_ended, run.pid), seconds=5)
+            wait_until(partial(group_has_ended, pid), seconds=5)
         seen = {name: digest for name, digest in tree_of(tmp_path).items() if not name.startswith(".partial-")}
         # What is there is right, and whole folders of it.
         assert seen.items() <= whole.items()
@@ -126,10 +152,11 @@ def test_killed_between_the_folders_of_a_video(
 
 def test_interrupted(data_set: Path, undisturbed: Path, tmp_path: Path) -> None:
     """As a terminal does it: all processes get the signal."""
-    run = start(data_set, tmp_path)
-    wait_until(lambda: list(tmp_path.glob("jpegs_256/*/*")))
-    os.killpg(run.pid, signal.SIGINT)
-    _, err = run.communicate(timeout=10)
+    command = [sys.executable, "-m", "pyaction.cli", *arguments(data_set, tmp_path)]
+    with subprocess.Popen(command, start_new_session=True, text=True, stderr=subprocess.PIPE) as run:
+        wait_until(lambda: list(tmp_path.glob(DONE)))
+        os.killpg(run.pid, signal.SIGINT)
+        _, err = run.communicate(timeout=10)
     assert run.returncode == 130
     assert err.strip() == "pyaction: stopped; the same command goes on where it stopped"
     assert not list(tmp_path.glob(".partial*"))
@@ -161,7 +188,7 @@ def test_task_that_ends_its_process_is_given_up(tmp_path: Path) -> None:
         "ended": partial(os._exit, 3),
         "c": partial(abs, -9),
     }
-    tasks = [SimpleNamespace(source=Path(name), run=call) for name, call in calls.items()]
+    tasks = [SimpleNamespace(source=Path(name), device="cpu", run=call) for name, call in calls.items()]
     with (tmp_path / "lock").open("w") as lock:
         outcomes = {str(task.source): outcome for task, outcome in run_locally(tasks, 2, lock.fileno())}
     given_up = "was given up: the process that did it"
