@@ -1,12 +1,11 @@
 """Chosen frames of every clip of UCF101 at hand, beside other libraries: python benchmarks/bench_decoding.py --json
 
-All on one thread, each file in memory already. On a first visit pyaction decodes the whole file, because it counts the
-frames and proves each that it returns; the others decode as far as they need.
+All on one thread, each file in memory already. Frame numbers are given, so nobody has to count the frames. "In order"
+is the cleverest way to decode a file from its start: as far as the last wanted frame, converting only the wanted ones.
+"Later visits" know the file from an earlier one, by `index_folder`.
 """
 
-import argparse
 import functools
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -18,11 +17,12 @@ import cv2
 import machine
 import numpy as np
 import torch
+from command import run
 from decoding_tables import decoding_table
 from peers.decoding import Frames, Read, pyav_sequential, usable_peers, versions
 from rich.console import Console
 from scenes import data_folder
-from tables import show
+from tables import Result
 from timing import interleaved, summary, timed
 from verification import VerificationError
 
@@ -134,7 +134,7 @@ def samples(clips: Sequence[Clip], task: Task, contenders: dict[str, Read]) -> d
     return {name: sample(read) for name, read in contenders.items()}
 
 
-def measure(quick: bool, console: Console, folder: Path) -> dict[str, Any]:
+def measure(quick: bool, console: Console, folder: Path) -> Result:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     head = machine.describe()
@@ -151,7 +151,7 @@ def measure(quick: bool, console: Console, folder: Path) -> dict[str, Any]:
     contenders: dict[str, Read] = {FIRST: ours, LATER: later, **peers}
     for clip in clips:
         later(clip.path, [0])  # leaves the index behind
-    result: dict[str, Any] = {"benchmark": "decoding", "device": "cpu", "quick": quick, **head, "threads": 1}
+    result: Result = {"benchmark": "decoding", "device": "cpu", "quick": quick, **head, "threads": 1}
     result |= {"data": data, "clips": len(clips), "left_out": left_out, "tasks": []}
     for task in tasks(clips):
         console.print(f"verifying and timing {task.name}")
@@ -172,24 +172,12 @@ def rows(seconds: dict[str, list[float]], wrong: dict[str, int]) -> Iterator[dic
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Verifies the frames that video readers return, then times them.")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds and clips")
-    parser.add_argument("--json", nargs="?", const="", metavar="FILE", help="default: a file in results/")
-    options = parser.parse_args(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            result = measure(options.quick, console, Path(folder))
-        except VerificationError as error:
-            console.print(f"[bold red]Refused:[/] {error}. Nothing was timed.")
-            return 1
-    show(decoding_table(result), console)
-    if options.json is not None:
-        path = Path(options.json) if options.json else machine.result_path(result, "cpu", "decoding")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=1) + "\n")
-        console.print(f"wrote {path}")
-    return 0
+    def in_a_folder(quick: bool, console: Console) -> Result:
+        with tempfile.TemporaryDirectory() as folder:
+            return measure(quick, console, Path(folder))
+
+    description = "Verifies the frames that video readers return, then times them."
+    return run(description, in_a_folder, decoding_table, arguments)
 
 
 if __name__ == "__main__":

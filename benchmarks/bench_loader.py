@@ -4,9 +4,6 @@ Fields of flow per second of a DataLoader with one worker for each core, and how
 those of PYACTION_TEST_DATA, or else made here.
 """
 
-import argparse
-import json
-import os
 import statistics
 import sys
 import tempfile
@@ -19,13 +16,16 @@ from typing import Any
 import machine
 import psutil
 import torch
+from command import run
+from loader_tables import TOGETHER, loader_table
 from peers.loaders import OpenCVClips
 from peers.optical_flow import opencv_dis, opencv_tvl1
 from rich.console import Console
-from tables import Result, Table, number, show
+from scenes import data_folder
+from tables import Result
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from verification import Verification, VerificationError
+from verification import Verification
 
 from pyaction import data, ops, video
 from pyaction.data import transforms
@@ -33,7 +33,6 @@ from pyaction.data import transforms
 LENGTH = 65  # frames: 64 fields, I3D's clip
 AT_ONCE = 8  # clips in one call of tvl1_flow_clip
 ROUNDS, QUICK_ROUNDS = 5, 2
-TOGETHER = "TV-L1 alone, pyaction, frames in memory"
 
 
 def middle(frames: int, generator: torch.Generator) -> Tensor:
@@ -43,9 +42,9 @@ def middle(frames: int, generator: torch.Generator) -> Tensor:
 @contextmanager
 def videos(quick: bool) -> Iterator[tuple[list[Path], str]]:
     """320 x 240 clips, and where they come from."""
-    folder = os.environ.get("PYACTION_TEST_DATA")
-    if folder:
-        yield sorted(Path(folder, "videos/ucf101").rglob("*.avi"))[: 8 if quick else None], "UCF101"
+    folder = data_folder()
+    if folder is not None:
+        yield sorted((folder / "videos" / "ucf101").rglob("*.avi"))[: 8 if quick else None], "UCF101"
         return
     with tempfile.TemporaryDirectory() as root:
         paths = []
@@ -82,12 +81,12 @@ def measured(runs: dict[str, Callable[[], int]], rounds: int) -> list[dict[str, 
     """All in turn: fields per second, and the share of all cores' time that this process and its workers used."""
     process = psutil.Process()
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    for run in runs.values():
-        run()
+    for once in runs.values():
+        once()
     for _ in range(rounds):
-        for name, run in runs.items():
+        for name, once in runs.items():
             before, start = _cpu_seconds(process), time.perf_counter()
-            fields = run()
+            fields = once()
             seconds = time.perf_counter() - start
             busy = (_cpu_seconds(process) - before) / (seconds * machine.cores())
             found[name].append((fields / seconds, busy))
@@ -104,7 +103,8 @@ def measure(quick: bool, console: Console) -> Result:
     """Raises VerificationError before anything is timed."""
     torch.set_num_threads(machine.cores())
     with videos(quick) as (paths, kind):
-        result = {"benchmark": "loader", "quick": quick, "data": kind, "clips": len(paths), **machine.describe()}
+        result = {"benchmark": "loader", "device": "cpu", "quick": quick, **machine.describe()}
+        result |= {"data": kind, "clips": len(paths), "length": LENGTH}
         clips = torch.cat([read(path) for path in paths])
         verification = Verification()
         for index in (0, len(paths) // 2):
@@ -129,42 +129,8 @@ def read(path: Path) -> Tensor:
         return reader.clips(middle(len(reader), torch.Generator()))
 
 
-def table(result: Result) -> Table:
-    """With the loader's share of what TV-L1 alone does."""
-    rates = {row["method"]: row["fields_per_second"] for row in result["rows"]}
-    first = result["rows"][0]["fields_per_second"]
-    title = f"Clips of {LENGTH} frames, 320 × 240, {result['machine']['cores']} workers: flow on the fly"
-    header = ["loader", "fields of flow/s", "cores busy", "% of TV-L1 alone", "× as fast as it is ours"]
-    rows = [
-        [
-            row["method"],
-            number(row["fields_per_second"]),
-            f"{100 * row['busy']:.0f} %",
-            f"{100 * row['fields_per_second'] / rates[TOGETHER]:.0f} %",
-            number(first / row["fields_per_second"]),
-        ]
-        for row in result["rows"]
-    ]
-    return Table(title, header, rows)
-
-
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Clips with flow on the fly, from files: loaders beside TV-L1 alone.")
-    parser.add_argument("--quick", action="store_true", help="8 clips, fewer rounds")
-    parser.add_argument("--json", nargs="?", const="", metavar="FILE", help="default: a file in results/")
-    options = parser.parse_args(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    try:
-        result = measure(options.quick, console)
-    except VerificationError as error:
-        console.print(f"[bold red]Refused:[/] {error}. Nothing was timed.")
-        return 1
-    show(table(result), console)
-    if options.json is not None:
-        path = Path(options.json) if options.json else machine.result_path(result, "cpu", "loader")
-        path.write_text(json.dumps(result, indent=1) + "\n")
-        console.print(f"wrote {path}")
-    return 0
+    return run("Clips with flow on the fly, from files: loaders beside TV-L1 alone.", measure, loader_table, arguments)
 
 
 if __name__ == "__main__":

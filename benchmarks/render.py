@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from decoding_tables import decoding_table
+from loader_tables import loader_table
 from op_tables import essence
 from tables import NONE, Result, Table, heading, readme_tables
 
@@ -51,6 +52,17 @@ def decoding_markdown(result: Result) -> str:
     )
 
 
+def loader_markdown(result: Result) -> str:
+    if result["quick"]:
+        raise ValueError("loader: a quick run is not for the README; run it without --quick")
+    machine, versions = result["machine"], result["versions"]
+    return (
+        f"{machine['cpu']}; {result['date'][:10]}, commit {result['commit']}; torch {versions['torch']}, OpenCV "
+        f"{versions['opencv-contrib-python-headless']}; {result['clips']} clips, {result['data']}.\n\n"
+        f"{_table(loader_table(result))}"
+    )
+
+
 def replaced(text: str, name: str, new: str) -> str:
     """The text with something else between the comments `<!-- name -->` and `<!-- end -->`."""
     comment = f"<!-- {name} -->"
@@ -70,7 +82,10 @@ def _table(table: Table) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Puts the tables of benchmark results into a README.")
     parser.add_argument(
-        "results", type=Path, nargs="+", help="what bench_*.py --json wrote: of TV-L1, of decoding, of all other ops"
+        "results",
+        type=Path,
+        nargs="+",
+        help="what bench_*.py --json wrote; of the ops but TV-L1, all",
     )
     parser.add_argument("--readme", type=Path, default=README)
     arguments = parser.parse_args()
@@ -81,6 +96,8 @@ def main() -> None:
             text = replaced(text, "tvl1 benchmark", tvl1_markdown(result))
         if result["benchmark"] == "decoding":
             text = replaced(text, "decoding benchmark", decoding_markdown(result))
+        if result["benchmark"] == "loader":
+            text = replaced(text, "loader benchmark", loader_markdown(result))
     if ops := [result for result in results if "cases" in result]:
         text = replaced(text, "ops benchmark", ops_markdown(ops))
     arguments.readme.write_text(text)

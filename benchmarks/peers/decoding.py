@@ -18,6 +18,19 @@ Read = Callable[[str, Sequence[int]], Frames]
 PACKAGES = ("av", "opencv-contrib-python-headless", "decord", "torchcodec", "torchvision")
 
 
+def opencv_every_frame(path: str, numbers: Sequence[int]) -> Frames:
+    """Reads the whole video and then chooses, as most data sets do."""
+    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    frames = []
+    while True:
+        there, frame = capture.read()
+        if not there:
+            break
+        frames.append(frame)
+    capture.release()
+    return np.stack([cv2.cvtColor(frames[number], cv2.COLOR_BGR2RGB) for number in numbers])
+
+
 def opencv_sequential(path: str, numbers: Sequence[int]) -> Frames:
     """Decodes as far as the last wanted frame; converts the wanted ones only."""
     capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
@@ -81,6 +94,7 @@ def _torchcodec(path: str, numbers: Sequence[int], seek_mode: str) -> Frames:
 
 
 PEERS: dict[str, Read] = {
+    "OpenCV, every frame": opencv_every_frame,
     "OpenCV, in order": opencv_sequential,
     "PyAV, in order": pyav_sequential,
     "decord, in order": decord_sequential,

@@ -62,14 +62,17 @@ class DecodingPass:
         return self._frames
 
     def _decode(self) -> Iterator[av.VideoFrame]:
+        decode = self.stream.decode
         for packet in self._container.demux(self.stream):
-            self._choose(packet)
+            if self._last_wanted is not None:
+                self._choose(packet, self._last_wanted)
             # A packet with missing bytes is not decoded; what the decoder still holds comes before it.
-            for frame in self.stream.decode(None if packet.is_corrupt else packet):
+            is_corrupt = packet.is_corrupt
+            for frame in decode(None if is_corrupt else packet):
                 if frame.is_corrupt:
                     raise DamageError("part of a picture does not decode")
                 yield frame
-            if packet.is_corrupt:
+            if is_corrupt:
                 raise DamageError("the end of a picture is missing")
 
     def want(self, times: set[int]) -> None:
@@ -80,10 +83,8 @@ class DecodingPass:
         if times is not self._wanted and self.stream.codec_context.has_b_frames:
             self._wanted, self._last_wanted = times, max(times)
 
-    def _choose(self, packet: av.Packet) -> None:
-        if self._last_wanted is None:
-            return
-        is_spared = packet.pts is not None and packet.pts < self._last_wanted and packet.pts not in self._wanted
+    def _choose(self, packet: av.Packet, last_wanted: int) -> None:
+        is_spared = packet.pts is not None and packet.pts < last_wanted and packet.pts not in self._wanted
         self.stream.codec_context.skip_frame = "NONREF" if is_spared else "DEFAULT"
 
     def expected_length(self) -> int | None:

@@ -50,9 +50,9 @@ def open(  # noqa: A001 - read as `video.open`, like `gzip.open`
             widened when it shrinks a frame, so that nothing aliases.
         short_side: length in pixels to scale the shorter side to; the longer one keeps the proportion,
             rounded down. Not together with `size`.
-        on_error: `"raise"` makes a damaged or truncated file a VideoError. With `"stop"` the video is what
-            decodes before the damage, possibly no frame at all; next to a cut, B-frames may be missing
-            between frames that are there (`timestamps` shows it).
+        on_error: `"raise"` makes a truncated file a VideoError, and damage that decoding comes by. With
+            `"stop"` the video is what decodes before the damage, possibly no frame at all; next to a cut,
+            B-frames may be missing between frames that are there (`timestamps` shows it).
         index_folder: an existing folder in which to keep, in one small file per video, what the first complete
             reading learns about its frames. From the second visit on `len` and `timestamps` decode nothing, and
             `frames` and `clips` decode from the nearest keyframe; that the frames are the right ones is checked

@@ -218,6 +218,8 @@ class PyAVReader(Reader):
         if indices is not None and self._known_index() is None:
             wanted = whole_numbers("frames", indices, dimensions=1)
             if len(wanted) > 0 and int(wanted.min()) >= 0:
+                if self._index_file is None and (frames := self._frames_in_order(wanted.tolist())) is not None:
+                    return frames
                 self._decode_holding(set(wanted.tolist()))
         try:
             return self._frames_by_index(indices)
@@ -227,18 +229,38 @@ class PyAVReader(Reader):
             self._seeking_is_exact = True
             return self._frames_by_index(indices)
 
+    def _frames_in_order(self, numbers: list[int]) -> Tensor | None:
+        """Decode on from where the cursor stands as far as the last frame wanted, which is exact without an index.
+
+        None where that frame does not come, or means going back: a complete pass then says what there is.
+        """
+        rows = _rows_of(numbers)
+        if min(rows) < self._next_number:
+            return None
+        result, last = None, max(rows)
+        try:
+            for frame in self._cursor or self._reopen_cursor():
+                number, self._next_number = self._next_number, self._next_number + 1
+                if self._layout is None:
+                    first_frame = FrameIndex()
+                    first_frame.append(frame, is_held=True)
+                    self._layout = self._layout_of(first_frame)
+                if number in rows:
+                    result = self._empty(len(numbers)) if result is None else result
+                    self._convert_to_rows(frame, result, rows[number])
+                if number == last:
+                    return torch.from_numpy(result)
+        except (FFmpegError, DamageError):
+            pass
+        return None
+
     def _frames_by_index(self, indices: Sequence[int] | Tensor | None) -> Tensor:
         numbers = range(len(self)) if indices is None else self._checked_numbers(indices)
-        rows: dict[int, list[int]] = {}
-        for row, number in enumerate(numbers):
-            rows.setdefault(number, []).append(row)
+        rows = _rows_of(numbers)
         result = self._empty(len(numbers))
         self._wanted = {time for number in rows if (time := self._index().pts[number]) is not None}
         for number in sorted(rows):
-            first, *others = rows[number]
-            self._convert(self._frame_at(number), result[first])
-            if others:
-                result[others] = result[first]
+            self._convert_to_rows(self._frame_at(number), result, rows[number])
         return torch.from_numpy(result)
 
     def _checked_numbers(self, indices: Sequence[int] | Tensor) -> list[int]:
@@ -333,6 +355,20 @@ class PyAVReader(Reader):
                 f"{layout.height} pixels ({getattr(error, 'strerror', None) or error})"
             ) from error
         return result
+
+    def _convert_to_rows(self, frame: av.VideoFrame, result: np.ndarray, rows: list[int]) -> None:
+        first, *others = rows
+        self._convert(frame, result[first])
+        if others:
+            result[others] = result[first]
+
+
+def _rows_of(numbers: Sequence[int]) -> dict[int, list[int]]:
+    """Where in a list each number stands."""
+    rows: dict[int, list[int]] = {}
+    for row, number in enumerate(numbers):
+        rows.setdefault(number, []).append(row)
+    return rows
 
 
 class _StaleIndexError(Exception):

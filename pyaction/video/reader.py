@@ -66,6 +66,8 @@ class Reader(ABC):
     def frames(self, indices: Sequence[int] | Tensor | None = None) -> Tensor:
         """Return chosen frames, the same pixels that iterating gives.
 
+        Where nothing is known of the file yet, it is decoded as far as the last of them.
+
         Args:
             indices: frame numbers in any order, repeats allowed (a frame is decoded and converted once); a
                 negative one counts from the end, as in Python. None means every frame.
@@ -76,7 +78,7 @@ class Reader(ABC):
         Raises:
             TypeError: if indices are not a flat list of whole numbers.
             IndexError: if an index lies outside the video.
-            VideoError: if the file is damaged and was opened with `on_error="raise"`.
+            VideoError: if the file was opened with `on_error="raise"` and damage was come by.
         """
 
     def clips(self, indices: Sequence[Sequence[int]] | Tensor) -> Tensor:

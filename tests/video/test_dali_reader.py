@@ -210,8 +210,8 @@ def test_times_that_do_not_tell_frames_apart(folder, monkeypatch, times):
     """DALI would give other frames, as of the AVI files of HMDB51 on a GPU, without a word."""
     append = FrameIndex.append
 
-    def append_badly(self, frame):
-        append(self, frame)
+    def append_badly(self, frame, **options):
+        append(self, frame, **options)
         self.pts[-1] = times[(len(self.pts) - 1) % 3] + 3 * ((len(self.pts) - 1) // 3)
 
     monkeypatch.setattr(FrameIndex, "append", append_badly)

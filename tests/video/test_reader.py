@@ -117,15 +117,35 @@ def test_a_file_is_decoded_once(folder, monkeypatch):
     assert len(reader._held) == 0
 
 
-def test_frames_that_are_asked_for_at_once_are_held(folder):
+def test_frames_that_are_asked_for_at_once(folder, monkeypatch):
+    """Without `len` the file is decoded as far as the last of them, and on from there."""
+    decoded, decode = [], pyav_reader.DecodingPass.__iter__
+    monkeypatch.setattr(
+        pyav_reader.DecodingPass, "__iter__", lambda self: (decoded.append(frame) or frame for frame in decode(self))
+    )
     with video.open(folder / "h264_b_frames.mp4") as reader:
-        assert [number_in(frame) for frame in reader.frames([30, 7, 30])] == [30, 7, 30]
-        assert sorted(reader._held) == [7, 30]
-        assert [number_in(frame) for frame in reader.frames([31, 7, 0, -1])] == [31, 7, 0, COUNT - 1]
+        assert [number_in(frame) for frame in reader.frames([12, 7, 12])] == [12, 7, 12]
+        assert len(decoded) == 13
+        assert [number_in(frame) for frame in reader.frames([20, 15])] == [20, 15]
+        assert len(decoded) == 21
+        assert [number_in(frame) for frame in reader.frames([31, 7, 0, -1])] == [31, 7, 0, COUNT - 1]  # going back
         assert reader._seeking_is_exact
     with video.open(folder / "h264_b_frames.mp4") as reader:
         assert [number_in(frame) for frame in reader.frames([-1, 7])] == [COUNT - 1, 7]
         assert len(reader._held) == COUNT  # which frame is the last is known only at the end
+
+
+def test_damage_behind_the_frames_wanted(folder, tmp_path):
+    path = tmp_path / "cut.avi"
+    content = (folder / "mjpeg.avi").read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + bytes(2000) + content[middle + 2000 :])
+    with video.open(path) as reader:
+        assert [number_in(frame) for frame in reader.frames([5, 2])] == [5, 2]
+        with pytest.raises(video.VideoError, match="is damaged after"):
+            reader.frames([COUNT - 1])
+    with video.open(path, on_error="stop") as reader, pytest.raises(IndexError, match=f"got index {COUNT - 1}"):
+        reader.frames([COUNT - 1])
 
 
 def test_frames_are_held_within_bounds(folder, monkeypatch):
