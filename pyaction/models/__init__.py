@@ -24,6 +24,7 @@ from pyaction.models.resnet import ResNet
 from pyaction.models.trn import TRN
 from pyaction.models.tsn import TSN
 from pyaction.models.vgg import VGG16
+from pyaction.models.weights import LoadReport, load_weights
 
 __all__ = [
     "I3D",
@@ -36,6 +37,7 @@ __all__ = [
     "CNNM2048",
     "FlowNetwork",
     "FuseNet",
+    "LoadReport",
     "MotionNet",
     "ResNet",
     "StackedTemporalStream",
@@ -44,6 +46,7 @@ __all__ = [
     "adapt_first_convolution",
     "average_over_channels",
     "inflate",
+    "load_weights",
     "normalize_flow",
     "parameter_groups",
 ]
