@@ -58,12 +58,14 @@ def load_weights(
 
     * `"pyaction"`: any; a state dict, or `{"state_dict": ...}`, where names may begin with `model.` or `module.`
     * `"tensorflow-i3d"`: `I3D`; the variables of the authors' release, in a state dict or `.npz`
-    * `"piergiaj-i3d"`, `"hassony2-i3d"`: `I3D`; the ports to PyTorch. pyaction's own names are those of the former.
+    * `"piergiaj-i3d"`, `"hassony2-i3d"`: `I3D`; the ports to PyTorch.
     * `"bn-inception"`: `BNInception`; weights of ImageNet by Xiong and by Cadene. For `TSN` load its `backbone`.
     * `"tsn-pytorch"`: `TSN`
     * `"trn-pytorch"`: `TRN`; which tuples evaluation sees stays the model's own
     * `"caffe-motionnet"`: `MotionNet`; tensors by the layer names of the authors' release, converted from Caffe
     * `"torchvision"`: `VGG16` and `ResNet`
+
+    Whoever wrote it, a file with exactly the model's names is taken for pyaction's: torchvision's VGG-16, say.
 
     Args:
         model: A network of pyaction.
