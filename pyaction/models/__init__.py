@@ -3,7 +3,7 @@
 Over images, or flow stacked into the channels of one (`Backbone`): `CNNM2048`, `VGG16`, `ResNet`, `BNInception`.
 Over the segments of a video, each seen by one of those: `TSN`, `TRN`. Over clips: `I3D`. From frames to flow:
 `MotionNet`, `TinyMotionNet`; with a temporal stream behind: `StackedTemporalStream`, `BranchedTemporalStream`. Over the
-scores of two streams: `FuseNet`.
+scores of two streams: `FuseNet`. Their weights come from files by `load_weights`.
 """
 
 from pyaction.models.backbone import Backbone

@@ -60,7 +60,7 @@ def load_weights(
     * `"tensorflow-i3d"`: `I3D`; the variables of the authors' release, in a state dict or `.npz`
     * `"piergiaj-i3d"`, `"hassony2-i3d"`: `I3D`; the ports to PyTorch.
     * `"bn-inception"`: `BNInception`; weights of ImageNet by Xiong and by Cadene. For `TSN` load its `backbone`.
-    * `"tsn-pytorch"`: `TSN`
+    * `"tsn-pytorch"`: `TSN`; trained with 128 for 123 in the mean of BN-Inception's input, as is the next
     * `"trn-pytorch"`: `TRN`; which tuples evaluation sees stays the model's own
     * `"caffe-motionnet"`: `MotionNet`; tensors by the layer names of the authors' release, converted from Caffe
     * `"torchvision"`: `VGG16` and `ResNet`
