@@ -3,7 +3,7 @@
 Over images, or flow stacked into the channels of one (`Backbone`): `CNNM2048`, `VGG16`, `ResNet`, `BNInception`.
 Over the segments of a video, each seen by one of those: `TSN`, `TRN`. Over clips: `I3D`. From frames to flow:
 `MotionNet`, `TinyMotionNet`; with a temporal stream behind: `StackedTemporalStream`, `BranchedTemporalStream`. Over the
-scores of two streams: `FuseNet`.
+scores of two streams: `FuseNet`. Their weights come from files by `load_weights`.
 """
 
 from pyaction.models.backbone import Backbone
@@ -24,6 +24,7 @@ from pyaction.models.resnet import ResNet
 from pyaction.models.trn import TRN
 from pyaction.models.tsn import TSN
 from pyaction.models.vgg import VGG16
+from pyaction.models.weights import LoadReport, load_weights
 
 __all__ = [
     "I3D",
@@ -36,6 +37,7 @@ __all__ = [
     "CNNM2048",
     "FlowNetwork",
     "FuseNet",
+    "LoadReport",
     "MotionNet",
     "ResNet",
     "StackedTemporalStream",
@@ -44,6 +46,7 @@ __all__ = [
     "adapt_first_convolution",
     "average_over_channels",
     "inflate",
+    "load_weights",
     "normalize_flow",
     "parameter_groups",
 ]
