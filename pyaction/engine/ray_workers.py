@@ -86,10 +86,10 @@ def _outcomes(tasks: Sequence[Task], workers: int | None) -> Generator[tuple[Tas
 def _work(row: dict[str, Any]) -> dict[str, Any]:
     prepare_worker()
     task: Task = pickle.loads(row["task"])
-    return {"number": row["number"], "outcome": pickle.dumps(_run(task, f"attempt-{row['number']}-"))}
+    return {"number": row["number"], "outcome": pickle.dumps(run(task, f"attempt-{row['number']}-"))}
 
 
-def _run(task: Task, prefix: str) -> Outcome:
+def run(task: Task, prefix: str) -> Outcome:
     """Runs a task, but not where it has ended too many processes before: Ray itself would go on for ever."""
     if not task.workplace.is_dir():
         text = f"there is no {task.workplace.parent} on {os.uname().nodename}; all machines must see it at this path"

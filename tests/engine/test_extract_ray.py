@@ -1,6 +1,5 @@
 """`pyaction extract --engine ray` on a cluster of this machine: the same results, whatever is killed."""
 
-import os
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from engine.trees import record_of, tree_of
 
 from pyaction import video
 from pyaction.engine import Job, extract
-from pyaction.engine.ray_workers import run_on_ray
+from pyaction.engine.ray_workers import run
 from pyaction.engine.tasks import Failure
 
 JOB = Job(content="both", format="dense_flow")
@@ -53,14 +52,14 @@ def wait_for_results(out: Path, count: int) -> None:
 
 
 def test_worker_that_is_killed(data_set: Path, undisturbed: Path, tmp_path: Path) -> None:
-    with start(data_set, tmp_path) as run:
+    with start(data_set, tmp_path) as driver:
         wait_for_results(tmp_path, 2)
-        processes = psutil.Process(run.pid).children(recursive=True)
+        processes = psutil.Process(driver.pid).children(recursive=True)
         working = [process for process in processes if process.name().startswith("ray::Map(")]
         assert 1 <= len(working) <= 2
         working[0].kill()
-        out, err = run.communicate(timeout=120)
-    assert run.returncode == 2, err
+        out, err = driver.communicate(timeout=120)
+    assert driver.returncode == 2, err
     assert "16 videos written, 0 already there, 1 failed" in out
     assert err.count("text.mp4 cannot be opened as a video") == err.count("pyaction: ") == 1
     assert tree_of(tmp_path) == tree_of(undisturbed)
@@ -69,22 +68,25 @@ def test_worker_that_is_killed(data_set: Path, undisturbed: Path, tmp_path: Path
 
 def test_driver_that_is_killed(data_set: Path, undisturbed: Path, tmp_path: Path) -> None:
     """What it has begun on Ray is finished without."""
-    with start(data_set, tmp_path) as run:
+    with start(data_set, tmp_path) as driver:
         wait_for_results(tmp_path, 3)
-        run.kill()
+        driver.kill()
     report = extract(data_set, tmp_path, JOB, workers=2)
     assert report.skipped >= 3 and report.written == 16 - report.skipped and len(report.failures) == 1
     assert tree_of(tmp_path) == tree_of(undisturbed)
 
 
-def test_task_that_ends_its_process_is_given_up(tmp_path: Path) -> None:
-    """In place of videos: calls, one of which ends whoever makes it; and one on a machine that lacks the folder."""
-    calls = {"a": partial(abs, -7), "killed": partial(os._exit, 3), "b": partial(abs, -8)}
-    tasks = [
-        SimpleNamespace(source=Path(name), device="cpu", workplace=tmp_path, run=call) for name, call in calls.items()
-    ]
-    elsewhere = SimpleNamespace(source=Path("c"), device="cpu", workplace=tmp_path / "a" / "b", run=partial(abs, -9))
-    outcomes = {str(task.source): outcome for task, outcome in run_on_ray([*tasks, elsewhere], 2, None)}
-    assert outcomes.pop("killed") == Failure("killed was given up: the process that did it died, 3 times")
-    assert f"there is no {tmp_path}/a on" in str(outcomes.pop("c").error)
-    assert outcomes == {"a": 7, "b": 8}
+def test_task_that_ends_its_processes_is_given_up(tmp_path: Path) -> None:
+    """Ray would begin it again for ever. A folder stays behind each time."""
+    task = SimpleNamespace(source=Path("video.mp4"), workplace=tmp_path, run=partial(abs, -7))
+    for number in range(3):
+        assert run(task, "attempt-4-") == 7
+        assert len(list(tmp_path.iterdir())) == number  # nothing of what succeeds
+        (tmp_path / f"attempt-4-{number}").mkdir()
+    assert run(task, "attempt-4-") == Failure("video.mp4 was given up: the process that did it died, 3 times")
+    assert run(task, "attempt-44-") == 7
+
+
+def test_machine_that_does_not_see_the_folder(tmp_path: Path) -> None:
+    task = SimpleNamespace(source=Path("video.mp4"), workplace=tmp_path / "a" / "b", run=partial(abs, -7))
+    assert f"there is no {tmp_path}/a on" in str(run(task, "attempt-4-").error)
