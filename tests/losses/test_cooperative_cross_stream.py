@@ -141,18 +141,16 @@ def test_half_precision_is_for_memory_alone(dtype: torch.dtype) -> None:
     torch.testing.assert_close(actual, expected)
 
 
-def test_empty_and_single() -> None:
-    nothing = torch.zeros(0, 3, requires_grad=True)
-    loss = discriminative_embedding_loss(nothing, LABELS[:0]) + cross_modality_triplet_loss(
-        nothing, nothing, LABELS[:0]
-    )
-    assert loss.item() == 0
-    one = torch.rand(1, 3, requires_grad=True)
-    loss = discriminative_embedding_loss(one, LABELS[:1]) + cross_modality_triplet_loss(one, one, LABELS[:1])
+@pytest.mark.parametrize("size", [0, 1])
+def test_few(size: int) -> None:
+    """Nothing to compare: zero, with a zero gradient."""
+    embeddings, labels = torch.rand(size, 3, requires_grad=True), LABELS[:size]
+    loss = discriminative_embedding_loss(embeddings, labels)
+    loss = loss + cross_modality_triplet_loss(embeddings, embeddings, labels)
     loss.backward()
     assert loss.item() == 0
-    assert one.grad is not None
-    assert one.grad.abs().max() == 0
+    assert embeddings.grad is not None
+    assert embeddings.grad.count_nonzero() == 0
 
 
 def test_compile() -> None:
@@ -165,14 +163,14 @@ def test_compile() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"triplet_weight": -0.5}, "cooperative_cross_stream_loss: triplet_weight must be finite and at least 0; got -0.5"),
+        ({"triplet_weight": -0.5}, "cooperative_cross_stream_loss: triplet_weight must be finite and .* 0; got -0.5"),
         ({"embedding_weight": math.nan}, "cooperative_cross_stream_loss: embedding_weight must be .*; got nan"),
         ({"intra_margin": -0.1}, "discriminative_embedding_loss: intra_margin must be finite and at least 0; got -0.1"),
         ({"inter_margin": math.inf}, "discriminative_embedding_loss: inter_margin must be finite .*; got inf"),
         ({"triplet_margin": -2.0}, "triplet_loss: margin must be finite and at least 0; got -2.0"),
         ({"reduction": "median"}, "cross_modality_triplet_loss: reduction must be 'mean' or 'sum'; got 'median'"),
         ({"temporal_logits": torch.rand(5, 9)},
-         r"cooperative_cross_stream_loss: temporal_logits must be \[N, classes\] and labels \[N\]; got \[5, 9\] and \[6\]"),
+         r"cooperative_cross_stream_loss: temporal_logits must be \[N, classes\] and .*; got \[5, 9\] and \[6\]"),
     ],
 )  # fmt: skip
 def test_rejects(change: dict[str, Any], message: str) -> None:
