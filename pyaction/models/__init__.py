@@ -2,13 +2,27 @@
 
 Over images, or flow stacked into the channels of one (`Backbone`): `CNNM2048`, `VGG16`, `ResNet`, `BNInception`.
 Over the segments of a video, each seen by one of those: `TSN`, `TRN`. Over clips: `I3D`. From frames to flow:
-`MotionNet`, `TinyMotionNet`; with a temporal stream behind: `StackedTemporalStream`, `BranchedTemporalStream`. Over the
-scores of two streams: `FuseNet`.
+`MotionNet`, `TinyMotionNet`; with a temporal stream behind: `StackedTemporalStream`, `BranchedTemporalStream`. Two
+streams that learn from each other: `CooperativeCrossStream`, `CrossEnhancement`. Over the scores of two streams:
+`FuseNet`, `CrossEnhancedTwoStream`.
 """
 
 from pyaction.models.backbone import Backbone
 from pyaction.models.bn_inception import BNInception
 from pyaction.models.cnn_m import CNNM2048
+from pyaction.models.cooperative_cross_stream import (
+    ConnectionBlock,
+    CooperativeCrossStream,
+    CrossStreamOutput,
+    SharedBlock,
+)
+from pyaction.models.cross_enhancement import (
+    BRIDGES,
+    CrossEnhancedTwoStream,
+    CrossEnhancement,
+    CrossEnhancementOutput,
+    FeaturePair,
+)
 from pyaction.models.first_convolution import adapt_first_convolution, average_over_channels
 from pyaction.models.fusenet import FuseNet
 from pyaction.models.hidden_two_stream import (
@@ -46,4 +60,13 @@ __all__ = [
     "inflate",
     "normalize_flow",
     "parameter_groups",
+    "BRIDGES",
+    "ConnectionBlock",
+    "CooperativeCrossStream",
+    "CrossEnhancedTwoStream",
+    "CrossEnhancement",
+    "CrossEnhancementOutput",
+    "CrossStreamOutput",
+    "FeaturePair",
+    "SharedBlock",
 ]
