@@ -4,11 +4,12 @@ Over images, or flow stacked into the channels of one (`Backbone`): `CNNM2048`, 
 Over the segments of a video, each seen by one of those: `TSN`, `TRN`. Over clips: `I3D`. From frames to flow:
 `MotionNet`, `TinyMotionNet`; with a temporal stream behind: `StackedTemporalStream`, `BranchedTemporalStream`. Two
 streams that learn from each other: `CooperativeCrossStream`, `CrossEnhancement`. Over the scores of two streams:
-`FuseNet`, `CrossEnhancedTwoStream`.
+`FuseNet`, `CrossEnhancedTwoStream`. What a network looks at: `class_activation_map`, `grad_cam`.
 """
 
 from pyaction.models.backbone import Backbone
 from pyaction.models.bn_inception import BNInception
+from pyaction.models.class_activation import ClassActivation, class_activation_map, grad_cam
 from pyaction.models.cnn_m import CNNM2048
 from pyaction.models.cooperative_cross_stream import (
     ConnectionBlock,
@@ -61,6 +62,7 @@ __all__ = [
     "normalize_flow",
     "parameter_groups",
     "BRIDGES",
+    "ClassActivation",
     "ConnectionBlock",
     "CooperativeCrossStream",
     "CrossEnhancedTwoStream",
@@ -69,4 +71,6 @@ __all__ = [
     "CrossStreamOutput",
     "FeaturePair",
     "SharedBlock",
+    "class_activation_map",
+    "grad_cam",
 ]
