@@ -58,7 +58,7 @@ def test_degenerate_cases(weights: tuple[float, float, float], reached: list[str
     terms = cross_enhancement_loss(**values, alpha=alpha, beta=beta, gamma=gamma)
     terms.total.backward()
     parts = {"logits": gamma * terms.classification, "output": beta * terms.output, "bridge": alpha * terms.bridge}
-    assert float(terms.total) == pytest.approx(sum(float(parts[name]) for name in reached))
+    assert terms.total.item() == pytest.approx(sum(parts[name].item() for name in reached))
     for name in ("logits", "output", "bridge"):
         student = values[name] if name == "logits" else values[name][0]
         assert (student.grad.abs().max() > 0) == (name in reached), name
