@@ -138,14 +138,27 @@ class I3D(nn.Module):
             if len(kept) == len(wanted):
                 break
             if name == "AvgPool3d":
-                x = F.avg_pool3d(x, (min(2, x.shape[2]), *x.shape[3:]), stride=1)  # [N, 1024, t - 1, 1, 1]
+                x = _pooled(x)  # [N, 1024, t - 1, 1, 1]
             elif name == "Logits":
-                x = self.logits(self.dropout(x)).mean(dim=(2, 3, 4))  # [N, classes]
+                x = self.classify(_over_time(x))
             else:
                 x = self.get_submodule(name)(x)
             if name in wanted:
                 kept[name] = x
         return kept
+
+    def feature_map(self, clip: Tensor) -> Tensor:
+        """`(N, T, C, H, W)` -> `(N, 1024, t, h, w)`: what the last block, `Mixed_5c`, sees where and when."""
+        return self.features(clip, ("Mixed_5c",))["Mixed_5c"]
+
+    def to_vectors(self, feature_map: Tensor) -> Tensor:
+        """`(N, 1024, t, h, w)` -> `(N, t - 1, 1024)`, of one time step 1: the endpoint `AvgPool3d`, time first."""
+        return _over_time(_pooled(feature_map))
+
+    def classify(self, vectors: Tensor) -> Tensor:
+        """`(N, t, 1024)` -> logits `(N, classes)`: dropout, the classifier at every time step, and their mean."""
+        steps = vectors.transpose(1, 2)[..., None, None]  # [N, 1024, t, 1, 1]
+        return self.logits(self.dropout(steps)).mean(dim=(2, 3, 4))
 
     def _checked(self, endpoints: Iterable[str]) -> set[str]:
         if isinstance(endpoints, str):
@@ -283,6 +296,16 @@ def inflate(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tens
             )
         inflated[name] = weight.clone()
     return inflated
+
+
+def _pooled(x: Tensor) -> Tensor:
+    """`(N, C, t, h, w)` -> `(N, C, t - 1, 1, 1)`: over 2 neighbouring time steps and the whole frame."""
+    return F.avg_pool3d(x, (min(2, x.shape[2]), *x.shape[3:]), stride=1)
+
+
+def _over_time(x: Tensor) -> Tensor:
+    """`(N, C, t, 1, 1)` -> `(N, t, C)`."""
+    return x.flatten(2).transpose(1, 2)
 
 
 def _same_padding(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> list[tuple[int, int]]:

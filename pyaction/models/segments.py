@@ -50,15 +50,15 @@ class SegmentNetwork(nn.Module):
             norm.eval()
         return self
 
-    def segment_vectors(self, clips: Tensor) -> Tensor:
-        """The feature vector of each segment.
+    def feature_map(self, clips: Tensor) -> Tensor:
+        """What the last convolutional block sees where in each segment.
 
         Args:
             clips: `(N, S, C, H, W)`, floating point, normalised as the backbone expects it: for each segment an
                 image, or flow stacked into channels.
 
         Returns:
-            `(N, S, D)`, D = `backbone.vector_size`.
+            `(N, S, K, h, w)`, K = `backbone.map_channels`.
 
         Raises:
             TypeError: clips is not a tensor.
@@ -67,8 +67,15 @@ class SegmentNetwork(nn.Module):
         check_floating(self._name, "clips", clips, ("N", self._segments or "S", self.in_channels, "H", "W"))
         if clips.shape[1] == 0:
             raise ValueError(f"{self._name}: clips must have at least one segment; got shape {list(clips.shape)}")
-        vectors = self.backbone.feature_vector(clips.flatten(0, 1))
-        return vectors.unflatten(0, clips.shape[:2])
+        return self.backbone.feature_map(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+
+    def to_vectors(self, feature_map: Tensor) -> Tensor:
+        """`(N, S, K, h, w)` -> the feature vector of each segment, `(N, S, D)`, D = `backbone.vector_size`."""
+        return self.backbone.to_vector(feature_map.flatten(0, 1)).unflatten(0, feature_map.shape[:2])
+
+    def segment_vectors(self, clips: Tensor) -> Tensor:
+        """`(N, S, C, H, W)` -> `(N, S, D)`; what `feature_map` says of clips holds."""
+        return self.to_vectors(self.feature_map(clips))
 
     def _frozen_norms(self) -> list[_BatchNorm]:
         """All batch normalisation but the first, which has to follow the new input's statistics."""

@@ -113,7 +113,7 @@ class TRN(SegmentNetwork):
         """Classifies videos.
 
         Args:
-            clips: `(N, S, C, H, W)`, as `segment_vectors` takes them.
+            clips: `(N, S, C, H, W)`, as `feature_map` takes them.
             tuples: What `draw_tuples` gives; None: those of evaluation.
 
         Returns:

@@ -74,7 +74,7 @@ class TSN(SegmentNetwork):
         """Classifies videos.
 
         Args:
-            clips: `(N, S, C, H, W)`, as `segment_vectors` takes them.
+            clips: `(N, S, C, H, W)`, as `feature_map` takes them.
 
         Returns:
             `(N, classes)`, logits.
@@ -83,7 +83,11 @@ class TSN(SegmentNetwork):
             TypeError: clips is not a tensor.
             ValueError: clips has another shape, or is not floating point.
         """
-        vectors = self.dropout(self.segment_vectors(clips))  # (N, S, D)
+        return self.classify(self.segment_vectors(clips))
+
+    def classify(self, vectors: Tensor) -> Tensor:
+        """`(N, S, D)` -> logits `(N, classes)`: dropout, classifier and consensus."""
+        vectors = self.dropout(vectors)
         if self.consensus == "concatenation":
             return self.fc(vectors.flatten(1))
         scores = self.fc(vectors)  # (N, S, classes)

@@ -6,10 +6,34 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from pyaction import models
 
 Shapes = tuple[tuple[int, ...], ...]  # of the inputs, without the batch
+
+
+def streams_of_tsn() -> dict[str, models.TSN]:
+    return {
+        name: models.TSN(models.ResNet(classes=None, depth=18, in_channels=channels), classes=5)
+        for name, channels in (("spatial", 3), ("temporal", 10))
+    }
+
+
+def streams_of_i3d(*names: str) -> dict[str, models.I3D]:
+    """Of RGB, of flow."""
+    return {name: models.I3D(classes=5, channels=channels) for name, channels in zip(names, (3, 2), strict=True)}
+
+
+def connected(network: models.CooperativeCrossStream) -> nn.Module:
+    """As if trained: some weights of the connection start at zero."""
+    assert network.connection is not None
+    for weight in network.connection.parameters():
+        nn.init.normal_(weight, std=0.05)
+    return network
+
+
+CLIPS = ((8, 3, 64, 32), (8, 2, 64, 32))
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], Shapes]] = {
     "cnn_m": (lambda: models.CNNM2048(classes=(5, 3)), ((3, 224, 224),)),
     "vgg": (lambda: models.VGG16(classes=5, in_channels=20), ((20, 32, 32),)),
@@ -18,6 +42,20 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Shapes]] = {
     "bn_inception": (lambda: models.BNInception(classes=5, in_channels=10), ((10, 32, 64),)),
     "tsn": (lambda: models.TSN(models.ResNet(classes=None, depth=18), classes=5), ((3, 3, 32, 32),)),
     "trn": (lambda: models.TRN(models.ResNet(classes=None, depth=18), classes=5, segments=4), ((4, 3, 32, 32),)),
+    "ccs": (lambda: connected(models.CooperativeCrossStream(**streams_of_tsn())), ((3, 3, 32, 64), (3, 10, 32, 64))),
+    "ccs_i3d": (
+        lambda: connected(models.CooperativeCrossStream(**streams_of_i3d("spatial", "temporal"), exchange="cross")),
+        CLIPS,
+    ),
+    "cross_enhancement": (lambda: models.CrossEnhancement(**streams_of_i3d("student", "teacher"), bridge="f"), CLIPS),
+    "cross_enhanced": (lambda: models.CrossEnhancedTwoStream(**streams_of_i3d("spatial", "temporal")), CLIPS),
+}
+# Of what networks give for two clips, where it is not five scores each.
+OUTPUTS: dict[str, Shapes] = {
+    "cnn_m": ((2, 5), (2, 3)),
+    "ccs": ((2, 5), (2, 5), (2, 512), (2, 512)),
+    "ccs_i3d": ((2, 5), (2, 5), (2, 1024), (2, 1024)),
+    "cross_enhancement": ((2, 5), *[(2, 512, 2, 4, 2)] * 2, *[(2, 1024)] * 2),
 }
 
 
@@ -32,11 +70,12 @@ def inputs(name: str, batch: int) -> list[Tensor]:
     return [torch.randn(batch, *shape) for shape in NETWORKS[name][1]]
 
 
-def parts(scores: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return scores if isinstance(scores, tuple) else (scores,)
+def parts(scores: object) -> tuple[Tensor, ...]:
+    """All tensors of it."""
+    return tuple(tree_leaves(scores))
 
 
-def assert_close(actual: Tensor | tuple[Tensor, ...], expected: Tensor | tuple[Tensor, ...]) -> None:
+def assert_close(actual: object, expected: object) -> None:
     torch.testing.assert_close(parts(actual), parts(expected), rtol=1e-4, atol=1e-5)
 
 
@@ -46,7 +85,7 @@ def test_shapes_and_single_clips(case: tuple[str, nn.Module]) -> None:
     name, network = case
     batch = inputs(name, 2)
     scores = network(*batch)
-    assert [tuple(part.shape) for part in parts(scores)] == ([(2, 5), (2, 3)] if name == "cnn_m" else [(2, 5)])
+    assert tuple(tuple(part.shape) for part in parts(scores)) == OUTPUTS.get(name, ((2, 5),))
     single = network(*(value[1:] for value in batch))
     assert_close(single, tuple(part[1:] for part in parts(scores)))
     assert all((part[0] - part[1]).abs().max() > 0 for part in parts(scores))
@@ -76,9 +115,12 @@ def test_autocast(case: tuple[str, nn.Module]) -> None:
     """Scores near those of float32, and a gradient for every weight that is not frozen."""
     name, network = case
     batch = inputs(name, 2)
-    with torch.autocast("cpu", torch.bfloat16):
-        scores = parts(network(*batch))
-    sum(part.float().square().sum() for part in scores).backward()
+    # oneDNN's bfloat16 gradient of a 3-D convolution's weights now and then is NaN on grids as small as these.
+    in_space = any(isinstance(module, nn.Conv3d) for module in network.modules())
+    with torch.backends.mkldnn.flags(enabled=not in_space):
+        with torch.autocast("cpu", torch.bfloat16):
+            scores = parts(network(*batch))
+        sum(part.float().square().sum() for part in scores).backward()
     with torch.no_grad():
         exact = parts(network(*batch))
     for part, expected in zip(scores, exact, strict=True):
@@ -136,16 +178,21 @@ def test_features(case: tuple[str, nn.Module]) -> None:
     assert_close(network.classify(vector), network(images))
 
 
+REJECTING = (*BACKBONES, "fusenet", "tsn", "trn", "ccs")
+
+
 def test_rejects(case: tuple[str, nn.Module]) -> None:
     """Wrong rank, channels, dtype and type."""
     name, network = case
+    if name not in REJECTING:
+        pytest.skip("what I3D rejects is tested there")
     (first, *_), batch = NETWORKS[name][1], inputs(name, 2)
-    label = {"fusenet": "spatial", "tsn": "clips", "trn": "clips"}.get(name, "images")
-    axis = {"fusenet": 1, "tsn": 2, "trn": 2}.get(name, 1)
+    label = {"fusenet": "spatial", "tsn": "clips", "trn": "clips", "ccs": "clips"}.get(name, "images")
+    axis = {"fusenet": 1, "tsn": 2, "trn": 2, "ccs": 2}.get(name, 1)
     layout = {
-        "fusenet": r"\[N, 5\]", "tsn": r"\[N, S, 3, H, W\]", "trn": r"\[N, 4, 3, H, W\]"
+        "fusenet": r"\[N, 5\]", "tsn": r"\[N, S, 3, H, W\]", "ccs": r"\[N, S, 3, H, W\]", "trn": r"\[N, 4, 3, H, W\]"
     }.get(name, rf"\[N, {first[0]}, H, W\]")  # fmt: skip
-    caller = rf"^models\.{type(network).__name__}: {label} must be "
+    caller = rf"^models\.{'TSN' if name == 'ccs' else type(network).__name__}: {label} must be "
     with pytest.raises(ValueError, match=caller + layout + "; got shape"):
         network(batch[0][0], *batch[1:])
     with pytest.raises(ValueError, match=caller + layout + "; got shape"):
