@@ -92,6 +92,8 @@ def extract(
         raise ValueError(f"workers must be a whole number from 1; got {workers}")
     if engine not in ("local", "ray"):
         raise ValueError(f"engine must be local or ray; got {engine!r}")
+    if job.method == "hardware" and device == "cpu":
+        raise ValueError("method hardware is the engine of an NVIDIA GPU, which is none of device 'cpu'")
     path = Path(os.path.abspath(output))
     # Found before a folder is made for nothing. Earlier results may lie among the videos.
     videos = find_data_set(data_set, root, exclude=results_of(path))

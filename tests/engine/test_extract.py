@@ -287,11 +287,6 @@ def test_another_method(data_set: Path, tmp_path: Path, monkeypatch: pytest.Monk
         assert torch.allclose(flow.read(tmp_path / "000101" / f"flow_{number:05d}.flo").flow, field, atol=1e-4)
 
 
-def test_method_that_cannot_work_here(data_set: Path, tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="000101.mp4: flow.Hardware"):
-        extract(data_set / "wave", tmp_path, Job(method="hardware"), workers=1)
-
-
 # Arguments, with {set} for the data set and {odd} for one of names that clash; and what the message says.
 BAD_COMMANDS = {
     "missing path": ("nowhere -o out", "there is no file or folder nowhere"),
@@ -301,6 +296,7 @@ BAD_COMMANDS = {
     "no videos": ("{odd}/empty -o out", "empty holds no video file"),
     "no flow": ("{set} -o out --layout resnets_3d", "layout 'resnets_3d' has no flow"),
     "method": ("{set} -o out --method brox", "method must be one of tvl1, raft, hardware; got 'brox'"),
+    "no GPU": ("{set} -o out --method hardware --device cpu", "method hardware is the engine of an NVIDIA GPU"),
     "workers": ("{set} -o out --workers 0", "workers must be a whole number from 1; got 0"),
     "fps": ("{set} -o out --fps 0", "fps must be a number of frames per second greater than 0; got 0"),
     "size": ("{set} -o out --size 0 9", "height must be a number of pixels greater than 0; got 0"),
