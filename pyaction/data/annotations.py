@@ -58,6 +58,9 @@ class AnnotationList:
     """At least one, in the file's order, no clip twice."""
     class_names: tuple[str, ...]
     """Names in the order of the labels; empty where neither the file nor the caller names classes."""
+    mirrors: bool = True
+    """Whether a clip's mirror image is of the same class. Not in Something-Something, of which some classes tell left
+    from right; for a plain list of its clips, `dataclasses.replace(annotations, mirrors=False)`."""
 
 
 def read_ucf101(folder: str | os.PathLike[str], split: int, subset: Subset) -> AnnotationList:
@@ -244,7 +247,7 @@ def read_something_v2(path: str | os.PathLike[str], labels_path: str | os.PathLi
         class_name = None if template is None else template.replace("[", "").replace("]", "")
         label = None if class_name is None else _label_of(place, class_name, labels)
         entries.append((place, Annotation(f"{video}.webm", label)))
-    return _finish(path, entries, class_names)
+    return _finish(path, entries, class_names, mirrors=False)
 
 
 def read_something_v1(
@@ -286,7 +289,7 @@ def read_something_v1(
         video, semicolon, name = line.partition(";")
         whole_number(place, "id", video)
         entries.append((place, Annotation(video, _label_of(place, name, labels) if semicolon else None)))
-    return _finish(path, entries, class_names)
+    return _finish(path, entries, class_names, mirrors=False)
 
 
 def read_list(
@@ -378,7 +381,10 @@ def _check_no_duplicate(entries: Iterable[tuple[str, Annotation]]) -> None:
 
 
 def _finish(
-    path: str | os.PathLike[str], entries: list[tuple[str, Annotation]], class_names: Iterable[str]
+    path: str | os.PathLike[str],
+    entries: list[tuple[str, Annotation]],
+    class_names: Iterable[str],
+    mirrors: bool = True,
 ) -> AnnotationList:
     """The list, if it is not empty, holds no clip twice, and labels all of them or none."""
     if not entries:
@@ -390,4 +396,4 @@ def _finish(
             raise ValueError(
                 f"{place}: expected labels for all clips or for none; {item.path!r} differs from the first"
             )
-    return AnnotationList(tuple(item for _, item in entries), tuple(class_names))
+    return AnnotationList(tuple(item for _, item in entries), tuple(class_names), mirrors)

@@ -9,6 +9,8 @@ import torch.distributed
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from pyaction.data.transforms.draws import generator_of
+
 
 class BalancedBatchSampler(Sampler[list[int]]):
     """Batches of `classes` classes with `videos` videos of each; for `DataLoader(batch_sampler=...)`.
@@ -84,7 +86,7 @@ class BalancedBatchSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         rank, world_size = self._place()
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        generator = generator_of(self.seed, self.epoch)
         all_classes = _Deck(list(range(len(self._members))), generator)
         decks = [_Deck(members, generator) for members in self._members]
         for number in range(len(self) * world_size):

@@ -28,7 +28,7 @@ class ClipDataModule(LightningDataModule):
         train: Shuffled, another order each epoch; None where nothing is trained.
         validation: In order.
         test: In order; for `trainer.predict` too. In a distributed run the processes' shares are made equal by some
-            items twice: tell them by `"index"`.
+            items twice, and a video that cannot be read is replaced by another: tell both by `"index"`.
         batch_size: Clips per batch and process. The last batch of an epoch is smaller, except in training, where it is
             left out unless it is the only one.
         workers: Processes that read and transform, per loader and training process; None: one for each core. 0 does
@@ -69,20 +69,27 @@ class ClipDataModule(LightningDataModule):
     def train_dataloader(self) -> Loader:
         """Batches in random order."""
         data_set = _given("train", self.train)
+        rank, processes = place_of_process()
+        # Where training is taken up again, Lightning starts the workers before it sets the epoch.
+        epoch = 0 if self.trainer is None else self.trainer.current_epoch
         if self.balanced is None:
-            return self._in_epochs(data_set, shuffle=True)
+            sampler = _EpochSampler(data_set, num_replicas=processes, rank=rank, seed=self.seed)
+            sampler.set_epoch(epoch)
+            drop_last = len(sampler) >= self.batch_size
+            return self._loader(data_set, sampler=sampler, batch_size=self.batch_size, drop_last=drop_last)
         batches = BalancedBatchSampler(data_set.labels, *self.balanced, seed=self.seed)
-        # Lightning sets the epoch of a batch sampler's `sampler`.
-        batches.sampler = _EpochOfBoth(batches, data_set)  # type: ignore[attr-defined]
+        both = _EpochOfBoth(batches, data_set)
+        both.set_epoch(epoch)
+        batches.sampler = both  # type: ignore[attr-defined]  # where Lightning looks for something with an epoch
         return self._loader(data_set, batch_sampler=batches)
 
     def val_dataloader(self) -> Loader | list[Loader]:
         """Batches in order; none where there is no validation set."""
-        return [] if self.validation is None else self._in_epochs(self.validation, shuffle=False)
+        return [] if self.validation is None else self._in_order(self.validation)
 
     def test_dataloader(self) -> Loader:
         """Batches in order."""
-        return self._in_epochs(_given("test", self.test), shuffle=False)
+        return self._in_order(_given("test", self.test))
 
     def predict_dataloader(self) -> Loader:
         """As `test_dataloader`."""
@@ -100,11 +107,11 @@ class ClipDataModule(LightningDataModule):
             name, data_set = "test", self.test
         return _given(name, data_set).finish(batch)
 
-    def _in_epochs(self, data_set: ClipDataSet, *, shuffle: bool) -> Loader:
+    def _in_order(self, data_set: ClipDataSet) -> Loader:
+        """The same in every epoch."""
         rank, processes = place_of_process()
-        sampler = _EpochSampler(data_set, num_replicas=processes, rank=rank, shuffle=shuffle, seed=self.seed)
-        drop_last = shuffle and len(sampler) >= self.batch_size
-        return self._loader(data_set, sampler=sampler, batch_size=self.batch_size, drop_last=drop_last)
+        sampler: DistributedSampler[Item] = DistributedSampler(data_set, processes, rank, shuffle=False)
+        return self._loader(data_set, sampler=sampler, batch_size=self.batch_size)
 
     def _loader(self, data_set: ClipDataSet, **order: Any) -> Loader:
         if self.backend == "dali":

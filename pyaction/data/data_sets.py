@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import math
 import os
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +19,7 @@ from torch.utils.data import Dataset
 
 from pyaction import video
 from pyaction.data.annotations import AnnotationList
+from pyaction.data.batches import place_of_process
 from pyaction.data.sampling import resample_indices
 from pyaction.data.transforms.draws import generator_of
 from pyaction.data.transforms.items import Item, ItemTransform, without_mirroring
@@ -23,7 +27,15 @@ from pyaction.data.video_files import find_annotated
 
 _logger = logging.getLogger(__name__)
 
-Sampler = Callable[[int, torch.Generator], Tensor]
+# Of this process, and no reason to take a file for broken.
+_OWN_TROUBLE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+class Sampler(Protocol):
+    """Chooses frames: a function of `pyaction.data.sampling`, with `functools.partial` for its other arguments."""
+
+    def __call__(self, frames: int, /, *, generator: torch.Generator) -> Tensor:
+        """From a number of frames, at least 1, to frame indices `(S, T)`, int64."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +43,9 @@ class ClipSpec:
     """What a data set makes of each video; the same one may serve several data sets."""
 
     sampler: Sampler
-    """From a number of frames T >= 1 and a generator to frame indices `(S, T)`, int64: see `pyaction.data.sampling`.
-    `lambda frames, generator: segment_indices(frames, 3, length=6, generator=generator)`, say."""
+    """From a number of frames T >= 1 and `generator=` to frame indices `(S, T)`, int64:
+    `functools.partial(sampling.segment_indices, segments=3, length=6)`, say. (A lambda does not reach workers that are
+    spawned, as they are from Python 3.14 on.)"""
     transforms: Sequence[ItemTransform] = ()
     """What is done to each item, in this order: see `pyaction.data.transforms.items`."""
     on_device: Sequence[ItemTransform] = ()
@@ -57,6 +70,12 @@ class ClipSpec:
             raise ValueError(f"ClipSpec: on_error must be 'raise', 'skip' or 'stop'; got {self.on_error!r}")
         if self.size is not None and self.short_side is not None:
             raise ValueError(f"ClipSpec: give size or short_side, not both; got {self.size} and {self.short_side}")
+        for name in ("short_side", "fps"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"ClipSpec: {name} must be greater than 0; got {value}")
+        if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
+            raise ValueError(f"ClipSpec: size must be (height, width), both at least 1; got {self.size}")
 
 
 class ClipDataSet(Dataset[Item], ABC):
@@ -73,12 +92,14 @@ class ClipDataSet(Dataset[Item], ABC):
     * `"path"`: as in the annotation.
 
     A broken video (`ClipSpec.on_error`) is replaced by the next one of its class that can be read, so that batches stay
-    whole; its own label and index go with it.
+    whole; its own label and index go with it. An evaluation tells by `"index"` which items it has had already. In a
+    distributed run each process reports and counts what it has come by.
+
+    Where a clip's mirror image is of another class (`AnnotationList.mirrors`), no transform mirrors it.
 
     Args:
         annotations: The clips.
         spec: What to make of each.
-        mirrors: Whether a clip's mirror image is of the same class. Where it is not, transforms do not mirror.
 
     Attributes:
         annotations: `tuple[Annotation]`, in the order of the items.
@@ -86,18 +107,30 @@ class ClipDataSet(Dataset[Item], ABC):
         labels: `list[int]`, what `BalancedBatchSampler` wants.
     """
 
-    def __init__(self, annotations: AnnotationList, spec: ClipSpec, *, mirrors: bool = True) -> None:
+    def __init__(self, annotations: AnnotationList, spec: ClipSpec) -> None:
         self.annotations = annotations.items
         self.class_names = annotations.class_names
         self.labels = [-1 if item.label is None else item.label for item in self.annotations]
         self.spec = spec
-        self.mirrors = mirrors
+        self.mirrors = annotations.mirrors
         self.transforms = self._allowed(spec.transforms)
         self._on_device = self._allowed(spec.on_device)
         self._finished_batches = 0
-        # In shared memory: what the main process says reaches the workers, and what they find reaches it.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._is_unreadable = torch.zeros(len(self.annotations), dtype=torch.bool).share_memory_()
+        self._members: dict[int, list[int]] = {}
+        for index, label in enumerate(self.labels):
+            self._members.setdefault(label, []).append(index)
+        self._epoch = torch.zeros((), dtype=torch.int64)
+        self._is_unreadable = torch.zeros(len(self.annotations), dtype=torch.bool)
+        self._share()
+
+    def _share(self) -> None:
+        """What the main process says reaches the workers, and what they find reaches it."""
+        self._epoch.share_memory_()
+        self._is_unreadable.share_memory_()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._share()  # a copy is shared with workers of its own
 
     @abstractmethod
     def read(self, index: int, generator: torch.Generator) -> Item:
@@ -114,6 +147,10 @@ class ClipDataSet(Dataset[Item], ABC):
             video.VideoError, OSError: It cannot be read.
         """
 
+    @abstractmethod
+    def is_there(self) -> bool:
+        """Tell whether the data set's folder can be seen at all: a disk that is away is no broken video."""
+
     def __len__(self) -> int:
         return len(self.annotations)
 
@@ -127,13 +164,17 @@ class ClipDataSet(Dataset[Item], ABC):
             try:
                 item = self.read(candidate, generator)
             except (video.VideoError, OSError) as error:
-                if self.spec.on_error == "raise":
+                of_this_process = isinstance(error, OSError) and error.errno in _OWN_TROUBLE
+                if self.spec.on_error == "raise" or of_this_process or not self.is_there():
                     raise
                 self.note_unreadable(candidate, str(error))
                 continue
             item |= {"label": self.labels[candidate], "index": candidate, "path": self.annotations[candidate].path}
-            for transform in self.transforms:
-                item = transform(item, generator)
+            try:
+                for transform in self.transforms:
+                    item = transform(item, generator)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{self.annotations[candidate].path}: {error}") from error
             return item
         raise video.VideoError(f"none of the {len(self)} videos can be read, {self.annotations[index].path} among them")
 
@@ -153,7 +194,8 @@ class ClipDataSet(Dataset[Item], ABC):
         `ClipDataModule` calls it; in a loop of your own: `batch = data_set.finish(to_device(batch))`. What is random is
         drawn once for the batch, in the order of the calls since `set_epoch`.
         """
-        generator = generator_of(self.spec.seed, self.epoch, len(self) + self._finished_batches)
+        rank, _ = place_of_process()
+        generator = generator_of(self.spec.seed, self.epoch, len(self) + self._finished_batches, rank)
         self._finished_batches += 1
         for transform in self._on_device:
             batch = transform(batch, generator)
@@ -194,13 +236,15 @@ class ClipDataSet(Dataset[Item], ABC):
         annotation = self.annotations[index]
         last = count if annotation.num_frames is None else min(count, annotation.offset + annotation.num_frames)
         numbers = torch.arange(annotation.offset, last)
+        if count == 0:
+            raise video.VideoError(f"{annotation.path} has no frame that can be read")
         if len(numbers) == 0:
             raise video.VideoError(
                 f"{annotation.path} has {count} frames; its clip was to begin at frame {annotation.offset}"
             )
         if self.spec.fps is not None:
             numbers = numbers[resample_indices(timestamps()[numbers], self.spec.fps)]
-        chosen = self.spec.sampler(len(numbers), generator)
+        chosen = self.spec.sampler(len(numbers), generator=generator)
         if not (isinstance(chosen, Tensor) and chosen.dtype == torch.int64 and chosen.ndim == 2):
             what = f"{chosen.dtype} {list(chosen.shape)}" if isinstance(chosen, Tensor) else type(chosen).__name__
             raise TypeError(f"ClipSpec: sampler must return frame indices (S, T), int64; got {what}")
@@ -213,9 +257,11 @@ class ClipDataSet(Dataset[Item], ABC):
         """The item itself, then what may stand in for it: the next of its class, then the next of any."""
         yield index
         if self.spec.on_error != "raise":
-            following = [(index + step) % len(self) for step in range(1, len(self))]
-            for of_its_class in (True, False):
-                yield from (one for one in following if (self.labels[one] == self.labels[index]) == of_its_class)
+            members = self._members[self.labels[index]]
+            place = bisect_left(members, index)
+            yield from (members[(place + step) % len(members)] for step in range(1, len(members)))
+            following = ((index + step) % len(self) for step in range(1, len(self)))
+            yield from (one for one in following if self.labels[one] != self.labels[index])
 
 
 class VideoDataSet(ClipDataSet):
@@ -226,32 +272,26 @@ class VideoDataSet(ClipDataSet):
         root: Folder of the videos. Their suffixes may be others than in the annotations, and folders of classes may
             be missing.
         spec: What to make of each clip.
-        mirrors: Whether a clip's mirror image is of the same class.
 
     Raises:
         ValueError: root cannot be listed; videos are missing, and `spec.on_error` is "raise". Else they are reported
             and left out.
 
     Example:
-        >>> import tempfile, torch
+        >>> import functools, tempfile
         >>> from pyaction import data
         >>> root = tempfile.mkdtemp()
         >>> data.write_actions(root, groups=3, clips=1, size=(48, 64), frames=12)
         >>> annotations = data.read_ucf101(root + "/annotations", split=1, subset="test")
-        >>> spec = data.ClipSpec(lambda frames, generator: data.sampling.segment_indices(frames, 3, length=6))
+        >>> sampler = functools.partial(data.sampling.segment_indices, segments=3, length=6, mode="test")
+        >>> spec = data.ClipSpec(sampler)
         >>> data.VideoDataSet(annotations, root + "/videos", spec)[4]["frames"].shape
         torch.Size([3, 6, 3, 48, 64])
     """
 
-    def __init__(
-        self,
-        annotations: AnnotationList,
-        root: str | os.PathLike[str],
-        spec: ClipSpec,
-        *,
-        mirrors: bool = True,
-    ) -> None:
-        super().__init__(annotations, spec, mirrors=mirrors)
+    def __init__(self, annotations: AnnotationList, root: str | os.PathLike[str], spec: ClipSpec) -> None:
+        super().__init__(annotations, spec)
+        self.root = Path(root)
         if spec.index_folder is not None:
             Path(spec.index_folder).mkdir(parents=True, exist_ok=True)
         found = find_annotated(root, [item.path for item in self.annotations])
@@ -270,6 +310,10 @@ class VideoDataSet(ClipDataSet):
         self.files: list[Path] = [
             file or Path(root, item.path) for file, item in zip(found, self.annotations, strict=True)
         ]
+
+    def is_there(self) -> bool:
+        """See `ClipDataSet.is_there`."""
+        return self.root.is_dir()
 
     def open(self, index: int) -> video.Reader:
         """Open the video of an item, scaled as the data set's spec says."""

@@ -35,15 +35,15 @@ class FrameFolders(ClipDataSet):
         read: "frames", "flow" or "both".
         flow_root: Folder of the flow, if elsewhere.
         recorded_fps: Rate at which the frames were extracted; `spec.fps` needs it.
-        mirrors: Whether a clip's mirror image is of the same class.
 
     Raises:
         ValueError: No layout is known that fits, or it lacks what is to be read; `spec.fps` without recorded_fps.
 
     Example:
+        >>> import functools
         >>> from pyaction import data
         >>> annotations = data.read_list("train.txt", "path num_frames label")  # doctest: +SKIP
-        >>> spec = data.ClipSpec(lambda flows, generator: data.sampling.segment_indices(flows, 3, length=5))
+        >>> spec = data.ClipSpec(functools.partial(data.sampling.segment_indices, segments=3, length=5))
         >>> stacks = data.FrameFolders(annotations, "ucf101_frames", spec, read="flow")  # doctest: +SKIP
     """
 
@@ -56,9 +56,8 @@ class FrameFolders(ClipDataSet):
         read: Stored = "frames",
         flow_root: str | os.PathLike[str] | None = None,
         recorded_fps: float | None = None,
-        mirrors: bool = True,
     ) -> None:
-        super().__init__(annotations, spec, mirrors=mirrors)
+        super().__init__(annotations, spec)
         if read not in get_args(Stored):
             raise ValueError(f"FrameFolders: read must be 'frames', 'flow' or 'both'; got {read!r}")
         if spec.fps is not None and recorded_fps is None:
@@ -88,6 +87,10 @@ class FrameFolders(ClipDataSet):
         if self.stored != "frames":
             item["encoded_flow"] = self._flow(folder, indices.flatten()).unflatten(0, indices.shape)
         return item
+
+    def is_there(self) -> bool:
+        """See `ClipDataSet.is_there`."""
+        return all(pictures.root.is_dir() for pictures in (self.layout.frames, self.layout.flow) if pictures)
 
     def _times(self, count: int) -> Tensor:
         assert self.recorded_fps is not None  # with spec.fps it is given

@@ -239,9 +239,7 @@ def _settle(root: Path, settings: dict[str, object]) -> None:
     note = root / "generated.json"
     root.mkdir(parents=True, exist_ok=True)
     if not note.exists():
-        partial = note.with_name(".generated.json.partial")
-        partial.write_text(json.dumps(settings))
-        os.replace(partial, note)
+        _write(note, json.dumps(settings))
     elif note.read_text() != json.dumps(settings):
         raise ValueError(
             f"{root} holds actions made with {note.read_text()}; got {json.dumps(settings)}: choose another folder"
@@ -251,13 +249,20 @@ def _settle(root: Path, settings: dict[str, object]) -> None:
 def _write_annotations(folder: Path, names: dict[int, list[str]]) -> None:
     folder.mkdir(exist_ok=True)
     numbers = {action.name: number for number, action in enumerate(ACTIONS, 1)}
-    (folder / "classInd.txt").write_text("".join(f"{number} {name}\n" for name, number in numbers.items()))
+    _write(folder / "classInd.txt", "".join(f"{number} {name}\n" for name, number in numbers.items()))
     for split in range(3):
         train = [name for group, own in names.items() if group % 3 != split for name in own]
         test = [name for group, own in names.items() if group % 3 == split for name in own]
         lines = (f"{name} {numbers[name.split('/')[0]]}\n" for name in sorted(train))
-        (folder / f"trainlist{split + 1:02d}.txt").write_text("".join(lines))
-        (folder / f"testlist{split + 1:02d}.txt").write_text("".join(f"{name}\n" for name in sorted(test)))
+        _write(folder / f"trainlist{split + 1:02d}.txt", "".join(lines))
+        _write(folder / f"testlist{split + 1:02d}.txt", "".join(f"{name}\n" for name in sorted(test)))
+
+
+def _write(path: Path, text: str) -> None:
+    """At once: another process may be reading."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(text)
+    os.replace(partial, path)
 
 
 def _texture(generator: torch.Generator, color: Tensor, contrast: float) -> Tensor:

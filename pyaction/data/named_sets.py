@@ -119,7 +119,7 @@ class SomethingSomethingV2(VideoDataSet):
         labels: str | os.PathLike[str],
         spec: ClipSpec,
     ) -> None:
-        super().__init__(read_something_v2(annotations, labels), root, spec, mirrors=False)
+        super().__init__(read_something_v2(annotations, labels), root, spec)
 
 
 class GeneratedActions(VideoDataSet):
@@ -142,9 +142,9 @@ class GeneratedActions(VideoDataSet):
         ValueError: As `write_actions`; root holds videos that were made with other arguments.
 
     Example:
-        >>> import tempfile
+        >>> import functools, tempfile
         >>> from pyaction import data
-        >>> spec = data.ClipSpec(lambda frames, generator: data.sampling.clip_indices(frames, 8, generator=generator))
+        >>> spec = data.ClipSpec(functools.partial(data.sampling.clip_indices, length=8))
         >>> options = {"groups": 3, "clips": 1, "size": (48, 64), "frames": 12}
         >>> actions = data.GeneratedActions(tempfile.mkdtemp(), spec, split=2, subset="train", **options)
         >>> len(actions), actions.class_names[:2], actions[7]["frames"].shape

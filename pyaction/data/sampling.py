@@ -182,7 +182,14 @@ def segment_indices(
     return _windows(chosen, length, frames)
 
 
-def even_indices(frames: int, samples: int = 25, *, length: int = 1, endpoint: bool = True) -> Tensor:
+def even_indices(
+    frames: int,
+    samples: int = 25,
+    *,
+    length: int = 1,
+    endpoint: bool = True,
+    generator: torch.Generator | None = None,
+) -> Tensor:
     """Takes `samples` windows at equal steps from the first frame on, as the two-stream networks' tests do.
 
     Window k = 0..K - 1 begins at k · step, with T = frames, K = samples and L = length:
@@ -203,6 +210,7 @@ def even_indices(frames: int, samples: int = 25, *, length: int = 1, endpoint: b
         samples: K, at least 1.
         length: L, at least 1, frames or flow fields per window.
         endpoint: see the table.
+        generator: not used; taken because `ClipSpec` gives one to every function here.
 
     Returns:
         ``(K, L)`` int64, never decreasing along a row nor down a column.
@@ -222,7 +230,7 @@ def even_indices(frames: int, samples: int = 25, *, length: int = 1, endpoint: b
     return _windows(torch.arange(samples) * max(step, 0), length, frames)
 
 
-def window_indices(frames: int, *, length: int, step: int) -> Tensor:
+def window_indices(frames: int, *, length: int, step: int, generator: torch.Generator | None = None) -> Tensor:
     """Takes every whole window of `length` frames that begins at a multiple of `step`.
 
     There are floor((T - length) / step) + 1; a video shorter than a window gives one, its last frame repeated.
@@ -235,6 +243,7 @@ def window_indices(frames: int, *, length: int, step: int) -> Tensor:
         frames: T, at least 1.
         length: at least 1.
         step: from one start to the next, in frames, at least 1; `length` for windows side by side.
+        generator: not used; taken because `ClipSpec` gives one to every function here.
 
     Returns:
         ``(windows, length)`` int64, never decreasing along a row nor down a column.

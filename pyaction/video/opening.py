@@ -33,7 +33,7 @@ def open(  # noqa: A001 - read as `video.open`, like `gzip.open`
 
     With `backend="dali"` PyAV still counts and times the frames, and NVIDIA DALI decodes those that are asked for: the
     same frames, and the same pixels within the tolerance of the decoders. On the CPU, measured on real films, they
-    are 0.7 to 1.3 grey levels apart on average, up to 33 at the edges between colours, where DALI repeats chroma and
+    are 0.7 to 1.5 grey levels apart on average, and tens at the edges between colours, where DALI repeats chroma and
     PyAV interpolates it; scaled, 0.2 to 2.1 and up to 46; at full chroma resolution they are the same. DALI takes all
     video for BT.601; other colours are put right afterwards, but for what it has clipped. On a GPU it interpolates
     chroma too. What its FFmpeg says of damaged files goes to standard error. Every thread that reads keeps DALI's

@@ -1,5 +1,6 @@
 """AddFlow: the flow of an item is that of its frames, wherever it is computed."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,7 @@ def test_cache(tmp_path: Path, bidirectional: bool) -> None:
 
 
 def test_workers_compute_it(actions_root: Path) -> None:
-    def five(frames: int, generator: torch.Generator) -> Tensor:
-        return sampling.segment_indices(frames, 2, length=5, generator=generator)
-
+    five = partial(sampling.segment_indices, segments=2, length=5)
     annotations = data.read_ucf101(actions_root / "annotations", 1, "test")
     spec = data.ClipSpec(five, [tr.AddFlow(keep_frames=1), tr.TrainingCrop(32), tr.RandomFlip(), tr.StackFlow()])
     data_set = data.VideoDataSet(annotations, actions_root / "videos", spec)
@@ -94,5 +93,7 @@ def test_rejects() -> None:
     for length in (1, 4):
         with pytest.raises(ValueError, match=rf"bidirectional needs L \+ 1 frames, L even; got {length}"):
             tr.AddFlow(bidirectional=True)(moving(length=length), ANY)
+    with pytest.raises(ValueError, match="keep_frames must be None or at least 0; got -1"):
+        tr.AddFlow(keep_frames=-1)
     with pytest.raises(ValueError, match="a cache is for items, in ClipSpec.transforms; got a batch"):
         tr.AddFlow(cache=FlowCache("nowhere"))(default_collate([moving()]), ANY)

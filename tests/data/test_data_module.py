@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,9 @@ from pyaction.data import sampling
 from pyaction.data import transforms as tr
 from pyaction.data.data_module import ClipDataModule
 
-
-def random_clip(frames: int, generator: torch.Generator) -> torch.Tensor:
-    return sampling.clip_indices(frames, 4, generator=generator)
-
-
-SPEC = data.ClipSpec(random_clip, (tr.TrainingCrop(32),), on_device=(tr.Normalize(tr.TORCHVISION_RGB),))
+SPEC = data.ClipSpec(
+    partial(sampling.clip_indices, length=4), (tr.TrainingCrop(32),), on_device=(tr.Normalize(tr.TORCHVISION_RGB),)
+)
 
 
 class Recorder(LightningModule):
@@ -80,8 +78,33 @@ def test_fit_and_test(actions_root: Path, workers: int) -> None:
             chosen.update(zip(batch["index"].tolist(), batch["frame_indices"].tolist(), strict=True))
     assert any(indices[0][i] != indices[1][i] for i in set(indices[0]) & set(indices[1]))
     assert torch.cat([batch["index"] for batch in seen["test"]]).tolist() == list(range(11))
+    first, last = (
+        torch.cat([b["frame_indices"] for b in part]) for part in (seen["validation"][2:5], seen["validation"][-3:])
+    )
+    assert torch.equal(first, last)  # no other draw in another epoch
     sanity_check_and_epochs = torch.cat([batch["index"] for batch in seen["validation"]]).tolist()
     assert sanity_check_and_epochs == list(range(10)) + list(range(11)) * 3
+
+
+@pytest.mark.parametrize("balanced", [None, (3, 2)])
+@pytest.mark.filterwarnings("ignore")
+def test_taken_up_again(actions_root: Path, tmp_path: Path, balanced: tuple[int, int] | None) -> None:
+    """As if it had not been interrupted, though workers are started before Lightning sets the epoch."""
+    options = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+    def run(epochs: int, checkpoint: Path | None) -> Recorder:
+        recorder, trainer = Recorder(), Trainer(max_epochs=epochs, enable_checkpointing=False, **options)  # type: ignore[arg-type]
+        module = ClipDataModule(train=sets_of(actions_root)[0], batch_size=6, workers=2, balanced=balanced)
+        trainer.fit(recorder, module, ckpt_path=checkpoint)
+        trainer.save_checkpoint(tmp_path / "last.ckpt")
+        return recorder
+
+    whole = run(2, None).seen["train"]
+    run(1, None)
+    rest = run(2, tmp_path / "last.ckpt").seen["train"]
+    assert len(rest) * 2 == len(whole)
+    for one, other in zip(rest, whole[len(rest) :], strict=True):
+        assert torch.equal(one["index"], other["index"]) and torch.equal(one["frame_indices"], other["frame_indices"])
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -127,7 +150,7 @@ from pyaction.data.data_module import ClipDataModule
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method="file://{tmp_path}/store", rank=rank, world_size=2)
 root = Path("{actions_root}")
-spec = data.ClipSpec(lambda frames, generator: data.sampling.clip_indices(frames, 2, generator=generator))
+spec = data.ClipSpec(lambda frames, generator: data.sampling.clip_indices(frames, 2))
 train = data.VideoDataSet(data.read_ucf101(root / "annotations", 2, "train"), root / "videos", spec)
 for balanced in (None, (2, 1)):
     loader = ClipDataModule(train=train, batch_size=2, workers=0, balanced=balanced).train_dataloader()

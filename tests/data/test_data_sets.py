@@ -1,7 +1,11 @@
 """Data sets: what an item is, that it does not depend on workers, and what becomes of broken videos."""
 
+import copy
+import errno
+import pickle
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,12 +19,10 @@ from pyaction.data import transforms as tr
 RANDOM = [tr.TrainingCrop(32, scales=(1, 0.8)), tr.RandomFlip(), tr.RandomColorJitter(brightness=0.4)]
 
 
-def segments(frames: int, generator: torch.Generator) -> torch.Tensor:
-    return sampling.segment_indices(frames, 3, length=2, generator=generator)
+segments = partial(sampling.segment_indices, segments=3, length=2)
 
 
-def middle(frames: int, generator: torch.Generator) -> torch.Tensor:
-    return sampling.clip_indices(frames, 4, mode="validation")
+middle = partial(sampling.clip_indices, length=4, mode="validation")
 
 
 def whole(frames: int, generator: torch.Generator) -> torch.Tensor:
@@ -101,6 +103,34 @@ def test_items_do_not_depend_on_workers(actions_root: Path) -> None:
     other_seed = of(actions_root, replace(spec, seed=6))
     other_seed.set_epoch(3)
     assert not same(other_seed[0]["frames"], runs[0][0][0][0])
+
+
+@pytest.mark.parametrize("copied", [lambda one: pickle.loads(pickle.dumps(one)), copy.deepcopy])
+def test_copies_hear_of_epochs_too(actions_root: Path, copied) -> None:  # type: ignore[no-untyped-def]
+    data_set = copied(of(actions_root, data.ClipSpec(segments)))
+    loader = DataLoader(data_set, 22, num_workers=1, persistent_workers=True)
+    indices = []
+    for epoch in (0, 1, 0):
+        data_set.set_epoch(epoch)
+        indices.append(next(iter(loader))["frame_indices"])
+    assert not same(indices[0], indices[1]) and same(indices[0], indices[2])
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_other_ways_to_start_workers(actions_root: Path, method: str) -> None:
+    data_set = of(actions_root, data.ClipSpec(segments, RANDOM))
+    (batch,) = DataLoader(data_set, 22, num_workers=1, multiprocessing_context=method)
+    assert same(batch["frames"][3], data_set[3]["frames"])
+
+
+def test_finish_differs_between_processes(actions_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    for rank in range(2):
+        monkeypatch.setattr("pyaction.data.data_sets.place_of_process", lambda rank=rank: (rank, 2))
+        data_set = of(actions_root, data.ClipSpec(middle, on_device=[tr.TrainingCrop(24)]))
+        batch = {"frames": torch.arange(48.0 * 64).view(1, 1, 1, 1, 48, 64)}
+        drawn.append([float(data_set.finish(batch)["frames"][..., 0, 0]) for _ in range(6)])
+    assert drawn[0] != drawn[1]
 
 
 def test_finish_draws_once_for_a_batch(actions_root: Path) -> None:
@@ -194,6 +224,49 @@ def test_videos_elsewhere_than_annotated(actions_root: Path, tmp_path: Path) -> 
     assert same(data_set[3]["frames"], original[3]["frames"])
 
 
+def test_names_that_occur_twice_are_not_mixed_up(actions_root: Path, tmp_path: Path) -> None:
+    """A file in the root itself may be of either."""
+    source = actions_root / "videos/Eat/v_Eat_g02_c01.mp4"
+    (tmp_path / "1.mp4").symlink_to(source)
+    twice = data.AnnotationList((data.Annotation("a/1.mp4", 0), data.Annotation("b/1.mp4", 1)), ())
+    with pytest.raises(ValueError, match="lacks 2 of the 2 videos"):
+        data.VideoDataSet(twice, tmp_path, data.ClipSpec(middle))
+    once = replace(twice, items=twice.items[1:])
+    assert data.VideoDataSet(once, tmp_path, data.ClipSpec(middle)).files == [tmp_path / "1.mp4"]
+
+
+@pytest.mark.parametrize("folder", ["playing kickball (drums)", "playing_kickball_drums", "playing_kickball_(drums)"])
+def test_folders_named_a_little_differently(actions_root: Path, tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "abc_000001_000011.mkv").symlink_to(actions_root / "videos/Eat/v_Eat_g02_c01.mp4")
+    path = "playing_kickball_(drums)/abc_000001_000011.mp4"
+    annotations = data.AnnotationList((data.Annotation(path, 0),), ())
+    data_set = data.VideoDataSet(annotations, tmp_path, data.ClipSpec(middle))
+    assert data_set.files == [tmp_path / folder / "abc_000001_000011.mkv"]
+
+
+def test_a_disk_that_is_away_is_no_broken_video(actions_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(actions_root, root)
+    data_set = of(root, data.ClipSpec(middle, on_error="skip"))
+    (root / "videos").rename(root / "away")
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        data_set[3]
+    (root / "away").rename(root / "videos")
+    assert data_set[3]["index"] == 3 and data_set.unreadable == []
+
+
+def test_own_trouble_is_no_broken_video(actions_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(index: int) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    data_set = of(actions_root, data.ClipSpec(middle, on_error="skip"))
+    monkeypatch.setattr(data_set, "open", fail)
+    with pytest.raises(OSError, match="Too many open files"):
+        data_set[3]
+    assert data_set.unreadable == []
+
+
 # ---- named sets
 
 
@@ -239,7 +312,31 @@ def test_something_something_is_not_mirrored(tmp_path: Path) -> None:
     assert same(data_set.finish(wanted)["frames"], wanted["frames"])
 
 
+def test_frames_of_something_something_are_not_mirrored(tmp_path: Path) -> None:
+    """Nor those of its first release, which come as folders of pictures."""
+    (tmp_path / "labels.csv").write_text("Pushing something from left to right\n")
+    (tmp_path / "train.csv").write_text("7;Pushing something from left to right\n")
+    annotations = data.read_something_v1(tmp_path / "train.csv", tmp_path / "labels.csv")
+    layout = data.FrameLayout(data.Pictures(tmp_path, "{video}/{index:05d}.jpg", 1), None)
+    assert data.FrameFolders(annotations, layout, data.ClipSpec(middle, [tr.RandomFlip()])).transforms == ()
+
+
 # ---- rejects
+
+
+def test_what_a_transform_refuses_names_the_video(actions_root: Path) -> None:
+    with pytest.raises(ValueError, match=r"BallBounce/v_BallBounce_g02_c01.mp4: transforms.random_crop: size must be"):
+        of(actions_root, data.ClipSpec(middle, [tr.TrainingCrop(100)]))[0]
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"size": (0, 9)}, r"size must be \(height, width\), both at least 1; got \(0, 9\)"),
+    ({"short_side": -1}, "short_side must be greater than 0; got -1"),
+    ({"fps": 0}, "fps must be greater than 0; got 0"),
+])  # fmt: skip
+def test_rejected_options(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        data.ClipSpec(middle, **options)  # type: ignore[arg-type]
 
 
 def test_rejects(actions_root: Path) -> None:

@@ -44,9 +44,11 @@ def test_test_crop(crops: int) -> None:
     cropped = transform(item, ANY)
     for key in ("frames", "flow"):
         assert torch.equal(cropped[key], several(item[key], 32, key).flatten(0, 1))
+    assert torch.equal(cropped["frame_indices"], item["frame_indices"].repeat(crops, 1))
     batch = transform(default_collate([item, other]), ANY)
     assert torch.equal(batch["frames"][0], cropped["frames"])
     assert torch.equal(batch["flow"][1], transform(other, ANY)["flow"])
+    assert torch.equal(batch["frame_indices"][1], cropped["frame_indices"])
     with pytest.raises(ValueError, match="crops must be 1, 5 or 10; got 3"):
         tr.TestCrop(crops=3)  # type: ignore[arg-type]
 

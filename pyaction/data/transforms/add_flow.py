@@ -39,6 +39,10 @@ class AddFlow:
     cache: FlowCache | None = None
     """Where flow is kept on disk, rounded to bytes; only for videos, one by one: not `on_device`, not after crops."""
 
+    def __post_init__(self) -> None:
+        if self.keep_frames is not None and self.keep_frames < 0:
+            raise ValueError(f"transforms.AddFlow: keep_frames must be None or at least 0; got {self.keep_frames}")
+
     def __call__(self, item: Item, generator: torch.Generator) -> Item:
         """The item with its flow.
 

@@ -8,7 +8,7 @@ of it.
 
 In the usual order: `AddFlow`, `TrainingCrop` or `TestCrop`, `RandomFlip`, `RandomColorJitter`, `StackFlow`,
 `Normalize`. With `AddFlow` after the crop there are fewer pixels to compute, but the flow at the edges knows less.
-After the transfer to a GPU (`ClipDataModule(on_device=...)`) it is computed there.
+In `ClipSpec(on_device=...)` it is computed where the batch is, on a GPU say.
 """
 
 from __future__ import annotations
@@ -80,13 +80,14 @@ class TestCrop:
         if self.crops == 1:
             return _changed(item, lambda clip, content: center_crop(clip, self.size, content))
         several = five_crop if self.crops == 5 else ten_crop
-        dimension = item["frame_indices"].ndim - 2  # of the samples: 0 in an item, 1 in a batch
+        indices = item["frame_indices"]
+        dimension = indices.ndim - 2  # of the samples: 0 in an item, 1 in a batch
 
         def crop(clip: Tensor, content: Content) -> Tensor:
             crops = several(clip, self.size, content)
             return crops.movedim(0, dimension).flatten(dimension, dimension + 1)
 
-        return _changed(item, crop)
+        return {**_changed(item, crop), "frame_indices": torch.cat([indices] * self.crops, dim=dimension)}
 
 
 @dataclass(frozen=True)
