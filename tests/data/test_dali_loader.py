@@ -157,9 +157,8 @@ def test_batch_sampler(root: Path) -> None:
 
 def test_mirror_images_only_where_allowed(root: Path) -> None:
     data_set = of(root, data.ClipSpec(segments, (tr.RandomFlip(1.0),), size=(72, 90)))
-    plain = data.VideoDataSet(
-        data.AnnotationList(data_set.annotations, data_set.class_names), root, data_set.spec, mirrors=False
-    )
+    annotations = data.AnnotationList(data_set.annotations, data_set.class_names, mirrors=False)
+    plain = data.VideoDataSet(annotations, root, data_set.spec)
     (mirrored,), (not_mirrored,) = (list(data.DALILoader(one, 9, device="cpu")) for one in (data_set, plain))
     assert torch.equal(mirrored["frames"], not_mirrored["frames"].flip(-1))
 
