@@ -10,7 +10,7 @@ def loader_table(result: Result) -> Table:
     rates = {row["method"]: row["fields_per_second"] for row in result["rows"]}
     ours = result["rows"][0]["fields_per_second"]
     workers = result["machine"]["cores"]
-    title = f"Clips of {result['length']} frames, 320 × 240, and the flow between them; {workers} workers"
+    title = f"Clips of {result['length']} frames, 320 × 240, and the flow between them, to 224 × 224; {workers} workers"
     header = ["method", "fields of flow/s", "cores busy", "share of TV-L1 alone", "pyaction is × as fast"]
     table = Table(title, header, [])
     for row in result["rows"]:

@@ -12,10 +12,10 @@ from torch.utils.data import Dataset
 
 
 class OpenCVClips(Dataset[dict[str, Tensor]]):
-    """The middle clip of each video, and its flow frame by frame."""
+    """The first frame of the middle clip of each video, and the flow of the clip, cropped to a square in the middle."""
 
-    def __init__(self, paths: Sequence[Path], length: int, peer: Peer) -> None:
-        self.paths, self.length, self.peer = list(paths), length, peer
+    def __init__(self, paths: Sequence[Path], length: int, side: int, peer: Peer) -> None:
+        self.paths, self.length, self.side, self.peer = list(paths), length, side, peer
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -25,8 +25,10 @@ class OpenCVClips(Dataset[dict[str, Tensor]]):
         frames = self._frames(self.paths[index])
         grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
         flow = np.stack([self.peer.solve(*pair) for pair in zip(grey[:-1], grey[1:], strict=True)])
-        pixels = np.stack(frames).transpose(0, 3, 1, 2)
-        return {"frames": torch.from_numpy(np.ascontiguousarray(pixels)), "flow": torch.from_numpy(flow)}
+        top, left = (flow.shape[-2] - self.side) // 2, (flow.shape[-1] - self.side) // 2
+        rows, columns = slice(top, top + self.side), slice(left, left + self.side)
+        first = np.ascontiguousarray(frames[0][rows, columns].transpose(2, 0, 1))
+        return {"frames": torch.from_numpy(first), "flow": torch.from_numpy(flow[..., rows, columns])}
 
     def _frames(self, path: Path) -> list[np.ndarray]:
         capture = cv2.VideoCapture(str(path))

@@ -87,7 +87,7 @@ def estimate(clip: Tensor, method: Method | Callable[[Tensor], Tensor] = "tvl1")
             [0, 1].
         method: `"tvl1"`, `"raft"` or `"hardware"`: `flow.TVL1()`, `flow.RAFT()` or `flow.Hardware()`, made once per
             process. Those classes have parameters, and their objects are methods too. Or anything else that takes
-            such a clip and returns its flow, a network say: gradients flow through it.
+            such a clip and returns its flow, `models.MotionNet().flow` say: gradients flow through it.
 
     Returns:
         `(N, T - 1, 2, H, W)`, float32 (of another method: its own floating dtype), in pixels, on the clip's device:

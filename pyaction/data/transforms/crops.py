@@ -47,14 +47,16 @@ def resize(clip: Tensor, size: int | tuple[int, int], content: Content) -> Tenso
         >>> resize(torch.ones(2, 4, 6), (8, 18), "flow")[:, 0, 0]  # 3 times as wide, 2 times as high
         tensor([3., 2.])
     """
-    from torchvision.transforms.v2 import functional
-
     check_clip("transforms.resize", clip, content)
     sides = list(size) if isinstance(size, Sequence) else [size]
     if len(sides) not in (1, 2) or not all(_is_side(side) for side in sides):
         raise ValueError(f"transforms.resize: size must be one side or (height, width), whole and >= 1; got {size}")
+    if list(clip.shape[-2:]) == sides or sides == [min(clip.shape[-2:])]:
+        return clip
+    from torchvision.transforms.v2 import functional
+
     resized = functional.resize(clip, sides, antialias=True)
-    if content != "flow" or resized.shape == clip.shape:
+    if content != "flow":
         return resized
     scale = [resized.shape[-1] / clip.shape[-1], resized.shape[-2] / clip.shape[-2]]
     return resized * resized.new_tensor(scale).repeat(clip.shape[-3] // 2).view(-1, 1, 1)
