@@ -138,15 +138,38 @@ def test_named_layouts_are_found(tmp_path, name, class_folder):
         assert set(layout.folders(class_folder + video)) == {path.parent for path in paths}
         for path in paths:
             touch(path.parent, path.name)
-    apart = name.startswith("tsm")
-    if name == "tsm_v1" and class_folder:
-        return  # its flow has no classes
-    found = FrameLayout.detect(
-        tmp_path / "frames" if apart else tmp_path, flow_root=tmp_path / "flow" if apart else None
-    )
+    touch(tmp_path, ".lock", "pyaction.json", "finished.jsonl")
+    touch(tmp_path / ".partial-1" / "a", "img_00001.jpg")
+    found = FrameLayout.detect(tmp_path)
     assert found == replace(layout, class_folders=bool(class_folder))
     for video, (frames, flows) in wanted.items():
         check(found, f"{class_folder}{video}.webm", frames, flows)
+
+
+@pytest.mark.parametrize("class_folder", ["", "wave/"])
+@pytest.mark.parametrize("content", ["frames", "flow"])
+@pytest.mark.parametrize("name", [name for name in TOOLS if name.startswith("tsm")])
+def test_named_layouts_of_one_content(tmp_path, name, content, class_folder):
+    """Where it would have had a root beside the other's."""
+    class_folder = "" if (name, content) == ("tsm_v1", "flow") else class_folder
+    pictures = getattr(FrameLayout.named(name, tmp_path), content)
+    wanted = [
+        tuple(pictures.path(f"{class_folder}000421", number, axis) for axis in pictures.axes or [""])
+        for number in range(1, 5)
+    ]
+    for paths in wanted:
+        for path in paths:
+            touch(path.parent, path.name)
+    found = FrameLayout.detect(tmp_path)
+    assert found.class_folders == bool(class_folder)
+    check(found, f"{class_folder}000421.webm", *((wanted, []) if content == "frames" else ([], wanted)))
+
+
+def test_folders_of_videos_called_frames_and_flow(tmp_path):
+    wanted = {video: fill(tmp_path, "{v}/img_{i:05d}.jpg", "", video, 3, 1) for video in ("flow", "frames")}
+    layout = FrameLayout.detect(tmp_path)
+    for video, frames in wanted.items():
+        check(layout, video, frames, [])
 
 
 def test_named_rejects(tmp_path):

@@ -19,6 +19,8 @@ from PIL import Image
 from pyaction import flow, ops, video
 from pyaction.cli import main
 from pyaction.data.annotations import Annotation, AnnotationList
+from pyaction.data.data_sets import ClipSpec
+from pyaction.data.frame_folders import FrameFolders
 from pyaction.data.layouts import LAYOUTS, FrameLayout
 from pyaction.data.sampling import resample_indices
 from pyaction.engine import Job, extract
@@ -70,15 +72,16 @@ def check_video(layout: FrameLayout, path: Path, job: Job) -> None:
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_is_found_again(name: str, data_set: Path, tmp_path: Path) -> None:
     job = replace(BOTH, format=name, content="both" if LAYOUTS[name].flow else "frames")
-    source = data_set / "wave" if name == "tsm_v1" else data_set  # whose flow has no classes
-    report = extract(source, tmp_path, job, workers=2)
-    assert report.failures == [] and report.skipped == 0
-    assert (report.written, report.frames) == ((2, 13) if name == "tsm_v1" else (3, 21))
-    apart = tmp_path / "flow" if name.startswith("tsm") else None
-    layout = FrameLayout.detect(tmp_path / "frames" if apart else tmp_path, flow_root=apart)
-    assert layout == replace(FrameLayout.named(name, tmp_path), class_folders=source == data_set)
-    for path in source.rglob("0*"):
-        check_video(layout, path, job)
+    report = extract(data_set, tmp_path, job, workers=2)
+    assert (report.written, report.frames, report.skipped, report.failures) == (3, 21, 0, [])
+    annotations = AnnotationList((Annotation("wave/000102.avi", 1),), ())
+    spec = ClipSpec(lambda length, generator: torch.arange(2, length)[None])
+    stored = FrameFolders(annotations, tmp_path, spec, read=job.content)
+    assert stored.layout == replace(FrameLayout.named(name, tmp_path), class_folders=True)
+    for path in data_set.rglob("0*"):
+        check_video(stored.layout, path, job)
+    lengths = {kind: stored[0][kind].shape[1] for kind in ("frames", "encoded_flow") if kind in stored[0]}
+    assert lengths == ({"frames": 4, "encoded_flow": 4} if job.content == "both" else {"frames": 5})
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".partial")]
 
 
