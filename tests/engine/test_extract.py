@@ -25,6 +25,7 @@ from pyaction.data.layouts import LAYOUTS, FrameLayout
 from pyaction.data.sampling import resample_indices
 from pyaction.engine import Job, extract
 from pyaction.engine.result_folder import ResultFolder
+from pyaction.engine.tasks import Failure, Outcome, Stop, Task
 from pyaction.engine.video_results import write_results
 
 BOTH = Job(content="both", format="dense_flow", bound=8.0)
@@ -300,6 +301,7 @@ BAD_COMMANDS = {
     "no flow": ("{set} -o out --layout resnets_3d", "layout 'resnets_3d' has no flow"),
     "method": ("{set} -o out --method brox", "method must be one of tvl1, raft, hardware; got 'brox'"),
     "no GPU": ("{set} -o out --method hardware --device cpu", "method hardware is the engine of an NVIDIA GPU"),
+    "no GPU by itself": ("{set} -o out --method hardware", "method hardware is the engine of an NVIDIA GPU"),
     "workers": ("{set} -o out --workers 0", "workers must be a whole number from 1; got 0"),
     "fps": ("{set} -o out --fps 0", "fps must be a number of frames per second greater than 0; got 0"),
     "size": ("{set} -o out --size 0 9", "height must be a number of pixels greater than 0; got 0"),
@@ -321,6 +323,7 @@ def test_bad_command(
         (odd / name).touch()
     (odd / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     template, message = BAD_COMMANDS[case]
     assert main(["extract", *template.format(set=data_set, odd=odd).split()]) == 2
     error = capsys.readouterr().err.strip()
@@ -340,6 +343,50 @@ def test_bad_command(
 def test_job_rejects(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Job(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"on_error": "skip"}, "on_error must be one of raise, stop; got 'skip'"),
+        ({"device": "gpu"}, "device must be cpu, cuda or cuda:N; got 'gpu'"),
+        ({"device": "cuda:-1"}, "device must be cpu, cuda or cuda:N; got 'cuda:-1'"),
+        ({"device": "cuda:77"}, "device 'cuda:77' is not there: torch sees [0-9]+ CUDA devices"),
+        ({"device": "cuda:1", "engine": "ray"}, "Ray chooses the GPU: device must be cpu or cuda; got 'cuda:1'"),
+    ],
+)
+def test_extract_rejects(arguments: dict[str, str], message: str, data_set: Path, tmp_path: Path) -> None:
+    """At once, and not of every video."""
+    with pytest.raises(ValueError, match=message):
+        extract(data_set, tmp_path / "out", BOTH, **arguments)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (ImportError("DALI is not there"), Stop),
+        (NotImplementedError("compiled without CUDA"), Stop),
+        (torch.OutOfMemoryError("a large video"), Failure),
+        (RuntimeError("an odd video"), Failure),
+    ],
+)
+def test_what_ends_a_run(
+    error: Exception, outcome: type[Outcome], data_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong with the set-up does, what is wrong with a video does not."""
+
+    def fail(stream: ops.TVL1Stream, frame: torch.Tensor) -> None:
+        raise error
+
+    monkeypatch.setattr(ops.TVL1Stream, "push", fail)
+    source = data_set / "wave" / "000101.mp4"
+    made = Task(source, Path("000101"), BOTH, tmp_path, "cpu", "raise").run()
+    assert type(made) is outcome
+    if isinstance(made, Stop):
+        assert type(made.error) is type(error) and str(made.error) == str(error)
+    else:
+        assert made == Failure(f"{source}: {error}")
 
 
 def test_layout_that_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
