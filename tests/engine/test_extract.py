@@ -25,7 +25,6 @@ from pyaction.data.layouts import LAYOUTS, FrameLayout
 from pyaction.data.sampling import resample_indices
 from pyaction.engine import Job, extract
 from pyaction.engine.result_folder import ResultFolder
-from pyaction.engine.tasks import Failure, Outcome, Stop, Task
 from pyaction.engine.video_results import write_results
 
 BOTH = Job(content="both", format="dense_flow", bound=8.0)
@@ -360,33 +359,6 @@ def test_extract_rejects(arguments: dict[str, str], message: str, data_set: Path
     with pytest.raises(ValueError, match=message):
         extract(data_set, tmp_path / "out", BOTH, **arguments)
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("error", "outcome"),
-    [
-        (ImportError("DALI is not there"), Stop),
-        (NotImplementedError("compiled without CUDA"), Stop),
-        (torch.OutOfMemoryError("a large video"), Failure),
-        (RuntimeError("an odd video"), Failure),
-    ],
-)
-def test_what_ends_a_run(
-    error: Exception, outcome: type[Outcome], data_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is wrong with the set-up does, what is wrong with a video does not."""
-
-    def fail(stream: ops.TVL1Stream, frame: torch.Tensor) -> None:
-        raise error
-
-    monkeypatch.setattr(ops.TVL1Stream, "push", fail)
-    source = data_set / "wave" / "000101.mp4"
-    made = Task(source, Path("000101"), BOTH, tmp_path, "cpu", "raise").run()
-    assert type(made) is outcome
-    if isinstance(made, Stop):
-        assert type(made.error) is type(error) and str(made.error) == str(error)
-    else:
-        assert made == Failure(f"{source}: {error}")
 
 
 def test_layout_that_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
