@@ -3,19 +3,20 @@
 import argparse
 import sys
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyaction.data.layouts import LAYOUTS
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from pyaction.engine.extraction import ExtractReport
+    from pyaction.engine.video_results import OnProgress
 
 _INTERRUPTED = 130  # as shells count a Ctrl-C
+_SECONDS_BETWEEN_LINES = 60.0  # of a log
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -168,14 +169,11 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _flow(options: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+    from pyaction.engine.extraction import finish_videos
     from pyaction.engine.jobs import Job
     from pyaction.engine.result_folder import ResultFolder, results_of
-    from pyaction.engine.sources import find_videos, refuse_clashes
-    from pyaction.engine.video_results import write_results
-    from pyaction.video import VideoError
+    from pyaction.engine.sources import find_videos
+    from pyaction.engine.tasks import Outcome, Task
 
     job = Job(
         format="dense_flow" if options.format == "jpg" else options.format,
@@ -185,50 +183,26 @@ def _flow(options: argparse.Namespace) -> int:
         radius=options.radius,
     )
     device = _device(options.device)
-    # Found before a folder is made for nothing. Earlier results may lie among the videos, and be videos.
+    # Earlier results may lie among the videos, and be videos.
     videos = find_videos(options.videos, exclude=results_of(options.output))
-    refuse_clashes(videos, job)
+    with _Display() as display:
 
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-               TimeRemainingColumn())  # fmt: skip
-    written = skipped = pairs = 0
-    failures = []
-    start = time.perf_counter()
-    with ResultFolder(options.output, job) as folder, Progress(*columns, console=console, transient=True) as progress:
-        all_videos = progress.add_task("videos", total=len(videos), rate="")
-        for source, name in videos.items():
-            task = progress.add_task(name.name, total=None, rate="pairs")
-            try:
-                made = write_results(
-                    source,
-                    folder,
-                    name,
-                    device=device,
-                    on_error=options.on_error,
-                    on_progress=partial(_show_progress, progress, task, time.perf_counter()),
-                )
-            except VideoError as error:  # the other videos can still be done
-                failures.append(source)
-                console.print(f"pyaction: {_sentence(error)}", markup=False)
-            else:
-                written += made is not None
-                skipped += made is None
-                pairs += made.num_flows if made else 0
-            progress.remove_task(task)
-            progress.advance(all_videos)
-    seconds = time.perf_counter() - start
-    print(f"{options.output}: {written} videos written, {skipped} already there, {len(failures)} failed")
-    if pairs:
-        print(f"{pairs} pairs of frames in {seconds:.1f} s on {device}: {pairs / seconds:.1f} fps")
-    return 2 if failures else 0
+        def run(tasks: Sequence[Task], folder: ResultFolder) -> Generator[tuple[Task, Outcome], None, None]:
+            for task in tasks:
+                with display.video(task.name.name) as show:
+                    outcome = task.run(show)
+                yield task, outcome
+
+        report = finish_videos(videos, options.output, job, device, options.on_error, run, display.show)
+    _print_report(options.output, report)
+    if report.written:
+        pairs = report.frames - report.written  # of n frames n - 1
+        print(f"{pairs} pairs of frames in {report.seconds:.1f} s on {device}: {pairs / report.seconds:.1f} fps")
+    return 2 if report.failures else 0
 
 
 def _extract(options: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from pyaction.engine.extraction import ExtractReport, extract
+    from pyaction.engine.extraction import extract
     from pyaction.engine.jobs import Job
 
     job = Job(
@@ -241,20 +215,7 @@ def _extract(options: argparse.Namespace) -> int:
         preset=options.preset,
         bound=options.bound,
     )
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    columns = (TextColumn("videos"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-               TimeRemainingColumn())  # fmt: skip
-    shown = 0
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("", total=None, rate="")
-
-        def show(report: ExtractReport) -> None:
-            nonlocal shown
-            for reason in report.failures[shown:]:
-                console.print(f"pyaction: {' '.join(reason.split())}", markup=False)
-            shown = len(report.failures)
-            progress.update(bar, completed=report.done, total=report.total, rate=_rate(report))
-
+    with _Display() as display:
         report = extract(
             options.data_set,
             options.output,
@@ -265,15 +226,68 @@ def _extract(options: argparse.Namespace) -> int:
             on_error="stop" if options.on_error == "stop" else "raise",
             engine=options.engine,
             ray_address=options.ray_address,
-            on_progress=show,
+            on_progress=display.show,
         )
-    print(
-        f"{options.output}: {report.written} videos written, {report.skipped} already there, "
-        f"{len(report.failures)} failed"
-    )
+    _print_report(options.output, report)
     if report.written:
         print(f"{report.frames} frames in {report.seconds:.1f} s: {_rate(report)}")
     return 2 if report.failures and options.on_error != "skip" else 0
+
+
+class _Display:
+    """What a user sees of a run while it lasts, on stderr: bars in a terminal, or else a line now and then."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console = Console(stderr=True, soft_wrap=True, highlight=False)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                   TextColumn("{task.fields[rate]}"), TimeRemainingColumn())  # fmt: skip
+        self._bars = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
+        self._videos = self._bars.add_task("videos", total=None, rate="")
+        self._failures = 0
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> "_Display":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bars.stop()
+
+    def show(self, report: "ExtractReport") -> None:
+        """Shows how far all videos are, and what is wrong with those that failed since."""
+        for reason in report.failures[self._failures :]:
+            self._console.print(f"pyaction: {' '.join(reason.split())}", markup=False)
+        self._failures = len(report.failures)
+        self._bars.update(self._videos, completed=report.done, total=report.total, rate=_rate(report))
+        if not self._console.is_terminal and time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            self._console.print(f"{report.done}/{report.total} videos{_pace(report)}", markup=False)
+
+    @contextmanager
+    def video(self, name: str) -> "Iterator[OnProgress]":
+        """A bar of one video, and what moves it."""
+        bar, start = self._bars.add_task(name, total=None, rate="pairs"), time.perf_counter()
+
+        def show(done: int, expected: int | None) -> None:
+            rate = f"pairs, {done / (time.perf_counter() - start):.1f} fps" if done else "pairs"
+            self._bars.update(bar, completed=done, total=expected and max(done, expected), rate=rate)
+
+        yield show
+        self._bars.remove_task(bar)
+
+
+def _print_report(output: Path, report: "ExtractReport") -> None:
+    print(f"{output}: {report.written} videos written, {report.skipped} already there, {len(report.failures)} failed")
+
+
+def _pace(report: "ExtractReport") -> str:
+    if not report.written:
+        return ""
+    left = timedelta(seconds=round((report.total - report.done) * report.seconds / report.written))
+    return f", {_rate(report)}, {left} left"
 
 
 def _rate(report: "ExtractReport") -> str:
@@ -296,11 +310,6 @@ def _device(wanted: str) -> str:
     if wanted == "cuda" and not present:
         raise ValueError("--device cuda: torch sees no CUDA device here; use --device cpu")
     return wanted
-
-
-def _show_progress(progress: "Progress", task: "TaskID", start: float, done: int, expected: int | None) -> None:
-    rate = f"pairs, {done / (time.perf_counter() - start):.1f} fps" if done else "pairs"
-    progress.update(task, completed=done, total=expected and max(done, expected), rate=rate)
 
 
 def _sentence(error: Exception) -> str:

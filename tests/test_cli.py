@@ -3,12 +3,15 @@
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from pyaction import _native, ops, video
+from pyaction import _native, cli, ops, video
 from pyaction.cli import main
+from pyaction.engine import ExtractReport
 
 
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,6 +48,23 @@ def test_help_shows_an_example(command: list[str], capsys: pytest.CaptureFixture
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert f"example: pyaction {command[0]}" in text if command else "flow" in text and "info" in text
+
+
+def test_log_has_a_line_a_minute(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no terminal, which pytest's stderr is not."""
+    clock = SimpleNamespace(monotonic=lambda: 10.0 * report.seconds, perf_counter=time.perf_counter)
+    report = ExtractReport(total=1000, skipped=400)
+    monkeypatch.setattr(cli, "time", clock)
+    with cli._Display() as display:
+        for _ in range(14):
+            display.show(report)
+            report.written, report.frames, report.seconds = report.written + 3, report.frames + 60, report.seconds + 1
+    text = capsys.readouterr().err.strip()
+    lines = [
+        "418/1000 videos, 3.00 videos/s, 60.0 fps, 0:03:14 left",
+        "436/1000 videos, 3.00 videos/s, 60.0 fps, 0:03:08 left",
+    ]
+    assert text.splitlines() == lines
 
 
 def test_unknown_command_is_refused() -> None:

@@ -60,6 +60,13 @@ def find_layout(root: Path, *, packed: bool) -> FrameLayout:
     )
 
 
+def kinds_apart(root: Path) -> list[str]:
+    """Of "flow" and "frames", the folders that are a root each; empty where another folder lies beside them."""
+    folders = _folders(root)
+    are_roots = {"flow", "frames"}.issuperset(folders) and all(_folders(root / folder) for folder in folders)
+    return folders if are_roots else []
+
+
 def _search(root: Path, prefix: str, seen: list[str], *, packed: bool = False) -> list[_Found]:
     """What the first video's folder below `prefix` holds; what else was looked at is added to `seen`."""
     base = root / prefix.format(axis="u")

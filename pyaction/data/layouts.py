@@ -155,31 +155,36 @@ class FrameLayout:
         """Find the layout from the first video's folder in each root.
 
         Args:
-            root: Folder of the folders of videos, or of classes, or of `jpegs_256` and `tvl1_flow`.
+            root: Folder of the folders of videos, or of classes, or of `jpegs_256` and `tvl1_flow`; or one that holds
+                no folders but `frames` and `flow`, or one of them: these are then the roots.
             flow_root: Where flow is, if elsewhere; pictures named by numbers alone are then flow with x and y in one.
 
         Raises:
             ValueError: No known layout fits, or several do; the text lists what was found.
         """
-        from pyaction.data.layout_detection import find_layout
+        from pyaction.data.layout_detection import find_layout, kinds_apart
 
-        layout = find_layout(Path(root), packed=False)
         if flow_root is None:
-            return layout
+            apart = kinds_apart(Path(root))
+            if len(apart) < 2:
+                return find_layout(Path(root, *apart), packed=apart == ["flow"])
+            root, flow_root = Path(root, "frames"), Path(root, "flow")
+        layout = find_layout(Path(root), packed=False)
         other = find_layout(Path(flow_root), packed=Path(flow_root).resolve() != Path(root).resolve())
         if other.flow is None:
             raise ValueError(f"{flow_root} must hold flow; found frames alone")
         if layout.frames is None:
             raise ValueError(f"{root} must hold frames if {flow_root} holds the flow; found flow")
-        if layout.class_folders != other.class_folders:
+        if layout.class_folders != other.class_folders and "{id" not in other.flow.template:  # TSM's has no classes
             raise ValueError(f"{root} and {flow_root} must both have folders of classes, or neither")
-        return replace(other, frames=layout.frames)
+        return replace(other, frames=layout.frames, class_folders=layout.class_folders)
 
     @staticmethod
     def named(name: str, root: str | os.PathLike[str]) -> FrameLayout:
         """Return the layout of a tool, one of `LAYOUTS`, for a folder that is to be filled.
 
-        Where frames and flow need two roots, as in `tsm_v2`, these are ``root/frames`` and ``root/flow``.
+        Where frames and flow need two roots, as in `tsm_v2`, these are ``root/frames`` and ``root/flow``. `detect`
+        finds each layout below ``root``.
 
         Raises:
             ValueError: There is no layout of that name.

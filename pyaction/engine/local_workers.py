@@ -50,18 +50,20 @@ def run_locally(tasks: Sequence[Task], workers: int, lock: int) -> Generator[tup
                 worker = busy[connection]  # type: ignore[index]
                 task, attempt = worker.task, worker.attempt
                 assert task is not None
-                outcome = worker.take()
-                any_has_started |= worker.has_started
-                if outcome is None:
+                try:
+                    outcome = worker.take()
+                except (EOFError, OSError):  # it has died
                     end = worker.end()
                     if not any_has_started:
-                        raise RuntimeError(f"a process {end} as it started; {_GUARD}")
+                        raise RuntimeError(f"a process {end} as it started; {_GUARD}") from None
                     pool[pool.index(worker)] = _Worker(context, worker.number, lock)
                     if attempt < _ATTEMPTS:
                         waiting.appendleft((task, attempt + 1))
                         continue
                     outcome = Failure(f"{task.source} was given up: the process that did it {end}, {_ATTEMPTS} times")
-                yield task, outcome
+                any_has_started = True
+                if outcome is not None:
+                    yield task, outcome
     finally:
         for worker in pool:
             worker.end()
@@ -78,7 +80,6 @@ class _Worker:
         self._process = context.Process(target=_work, args=(theirs, number, _Inherited(lock)), daemon=True)
         self._process.start()
         theirs.close()
-        self.has_started = False
 
     def give(self, task: Task, attempt: int) -> None:
         """Has it begin a task."""
@@ -89,14 +90,14 @@ class _Worker:
             pass  # it has died, which `take` will tell
 
     def take(self) -> Outcome | None:
-        """Waits for the outcome. None: the process died."""
-        try:
-            if not self.has_started:
-                self.has_started = self.connection.recv()
-            outcome: Outcome = self.connection.recv()
-        except (EOFError, OSError):
-            return None
-        self.task = None
+        """Takes what it has sent: the outcome, or at first None: it has started.
+
+        Raises:
+            EOFError, OSError: The process died.
+        """
+        outcome: Outcome | None = self.connection.recv()
+        if outcome is not None:
+            self.task = None
         return outcome
 
     def end(self) -> str:
@@ -128,7 +129,7 @@ def _work(connection: Connection, number: int, lock: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
     prepare_worker()
-    connection.send(True)
+    connection.send(None)
     while True:
         try:
             task: Task = connection.recv()

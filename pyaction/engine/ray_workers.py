@@ -13,7 +13,8 @@ from typing import Any
 from pyaction.engine.tasks import Failure, Outcome, Stop, Task, prepare_worker
 
 _ATTEMPTS = 3
-# Ray Data needs about 12 ms for each block of tasks, whose results come together.
+# Of one run of Ray Data, which needs about 12 ms for each. A block holds one task: the outcomes of several would come
+# together, and be lost where this process is killed before.
 _BLOCKS = 10_000
 
 
@@ -45,7 +46,10 @@ def run_on_ray(
     if connects:
         _connect(address or os.environ.get("RAY_ADDRESS"), workers)
     try:
-        yield from _outcomes(tasks, workers)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        numbered = list(enumerate(tasks))
+        for begin in range(0, len(tasks), _BLOCKS):
+            yield from _outcomes(dict(numbered[begin : begin + _BLOCKS]), workers)
     finally:
         if connects:
             ray.shutdown()
@@ -61,22 +65,19 @@ def _connect(address: str | None, workers: int | None) -> None:
         ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
 
 
-def _outcomes(tasks: Sequence[Task], workers: int | None) -> Generator[tuple[Task, Outcome], None, None]:
+def _outcomes(tasks: dict[int, Task], workers: int | None) -> Generator[tuple[Task, Outcome], None, None]:
     import ray.data
 
-    if not tasks:
-        return
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    rows = [{"number": number, "task": pickle.dumps(task)} for number, task in enumerate(tasks)]
+    rows = [{"number": number, "task": pickle.dumps(task)} for number, task in tasks.items()]
     # Every block of rows is one task of Ray's.
-    data = ray.data.from_items(rows, override_num_blocks=min(len(rows), _BLOCKS))
+    data = ray.data.from_items(rows, override_num_blocks=len(rows))
     data.context.enable_progress_bars = False
     data.context.print_on_execution_start = False
     data.context.execution_no_progress_timeout_s = -1  # some videos last for hours
     done = data.map(
         _work,
         num_cpus=1,
-        num_gpus=1 if tasks[0].device == "cuda" else None,
+        num_gpus=1 if next(iter(tasks.values())).device == "cuda" else None,
         compute=ray.data.TaskPoolStrategy(size=workers),
     )
     for row in done.iter_rows():

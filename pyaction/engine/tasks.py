@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from pyaction.engine.jobs import Job, OnError
-from pyaction.engine.video_results import Made, make_results
+from pyaction.engine.video_results import Made, OnProgress, make_results, no_progress
 from pyaction.video import VideoError
 
 
@@ -25,12 +25,16 @@ class Task:
     device: str
     on_error: OnError
 
-    def run(self) -> Outcome:
+    def run(self, on_progress: OnProgress = no_progress) -> Outcome:
         """Does it. No exception comes out."""
         try:
-            return make_results(self.source, self.job, self.name, self.workplace, self.device, self.on_error)
+            return make_results(
+                self.source, self.job, self.name, self.workplace, self.device, self.on_error, on_progress
+            )
         except VideoError as error:
             return Failure(str(error))
+        except (ImportError, NotImplementedError) as error:  # what the method or the device needs is not installed
+            return Stop(type(error)(str(error)), traceback.format_exc())
         except (ValueError, RuntimeError, MemoryError) as error:  # it is large, or odd: no reason to leave the others
             return Failure(f"{self.source}: {str(error) or type(error).__name__}")
         except OSError as error:  # of our own making, so that it can be sent

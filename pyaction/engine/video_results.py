@@ -19,6 +19,9 @@ from pyaction.engine.jobs import Job, OnError
 from pyaction.engine.result_folder import ResultFolder, remove
 from pyaction.engine.sinks import open_sink
 
+OnProgress = Callable[[int, int | None], None]
+"""Called with the number of pairs (or else frames) done, and of all as the file's header has it, or None."""
+
 _AT_A_TIME = 16
 _AHEAD = 16  # frames, and pairs: the slack between threads of uneven pace
 
@@ -35,6 +38,10 @@ class Made:
     """As above."""
 
 
+def no_progress(done: int, expected: int | None) -> None:
+    """Tells nobody, see `OnProgress`."""
+
+
 def write_results(
     source: Path,
     folder: ResultFolder,
@@ -42,7 +49,7 @@ def write_results(
     *,
     device: str = "cpu",
     on_error: OnError = "raise",
-    on_progress: Callable[[int, int | None], None] = lambda done, expected: None,
+    on_progress: OnProgress = no_progress,
 ) -> Made | None:
     """Writes the frames of one video, or the flow between neighbouring ones, or both, as the folder's job says.
 
@@ -55,8 +62,7 @@ def write_results(
         name: Name of the results within the folder, without suffix.
         device: Where to compute: "cpu" or "cuda".
         on_error: What to do where the video is damaged, see `video.open`.
-        on_progress: Called with the number of pairs (or else frames) done, and of all as the file's header has it, or
-            None.
+        on_progress: See `OnProgress`.
 
     Returns:
         How many there are, or None if they were there already.
@@ -79,7 +85,7 @@ def make_results(
     workplace: Path,
     device: str,
     on_error: OnError,
-    on_progress: Callable[[int, int | None], None] = lambda done, expected: None,
+    on_progress: OnProgress = no_progress,
 ) -> Made:
     """Does the work of `write_results`, but leaves the results in a new folder in `workplace`."""
     done = 0

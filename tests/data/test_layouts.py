@@ -138,15 +138,29 @@ def test_named_layouts_are_found(tmp_path, name, class_folder):
         assert set(layout.folders(class_folder + video)) == {path.parent for path in paths}
         for path in paths:
             touch(path.parent, path.name)
-    apart = name.startswith("tsm")
-    if name == "tsm_v1" and class_folder:
-        return  # its flow has no classes
-    found = FrameLayout.detect(
-        tmp_path / "frames" if apart else tmp_path, flow_root=tmp_path / "flow" if apart else None
-    )
+    touch(tmp_path, ".lock", "pyaction.json", "finished.jsonl")
+    touch(tmp_path / ".partial-1" / "a", "img_00001.jpg")
+    found = FrameLayout.detect(tmp_path)
     assert found == replace(layout, class_folders=bool(class_folder))
     for video, (frames, flows) in wanted.items():
         check(found, f"{class_folder}{video}.webm", frames, flows)
+
+
+@pytest.mark.parametrize("class_folder", ["", "wave/"])
+@pytest.mark.parametrize("content", ["frames", "flow"])
+@pytest.mark.parametrize("name", ["tsm_v1", "tsm_v2"])
+def test_named_layouts_of_one_content(tmp_path, name, content, class_folder):
+    frames, flow, axes = APART[name]
+    template, axes = {"frames": (frames, ""), "flow": (flow, axes)}[content]
+    wanted = fill(tmp_path / content, template, axes, f"{class_folder}000421", 4, 1)
+    kinds = (wanted, []) if content == "frames" else ([], wanted)
+    check(FrameLayout.detect(tmp_path), f"{class_folder}000421.webm", *kinds)
+
+
+def test_folders_of_videos_called_frames_and_flow(tmp_path):
+    wanted = {video: fill(tmp_path, "{v}/img_{i:05d}.jpg", "", video, 3, 1) for video in ("flow", "frames")}
+    for video, frames in wanted.items():
+        check(FrameLayout.detect(tmp_path), video, frames, [])
 
 
 def test_named_rejects(tmp_path):

@@ -19,6 +19,8 @@ from PIL import Image
 from pyaction import flow, ops, video
 from pyaction.cli import main
 from pyaction.data.annotations import Annotation, AnnotationList
+from pyaction.data.data_sets import ClipSpec
+from pyaction.data.frame_folders import FrameFolders
 from pyaction.data.layouts import LAYOUTS, FrameLayout
 from pyaction.data.sampling import resample_indices
 from pyaction.engine import Job, extract
@@ -70,15 +72,16 @@ def check_video(layout: FrameLayout, path: Path, job: Job) -> None:
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_is_found_again(name: str, data_set: Path, tmp_path: Path) -> None:
     job = replace(BOTH, format=name, content="both" if LAYOUTS[name].flow else "frames")
-    source = data_set / "wave" if name == "tsm_v1" else data_set  # whose flow has no classes
-    report = extract(source, tmp_path, job, workers=2)
-    assert report.failures == [] and report.skipped == 0
-    assert (report.written, report.frames) == ((2, 13) if name == "tsm_v1" else (3, 21))
-    apart = tmp_path / "flow" if name.startswith("tsm") else None
-    layout = FrameLayout.detect(tmp_path / "frames" if apart else tmp_path, flow_root=apart)
-    assert layout == replace(FrameLayout.named(name, tmp_path), class_folders=source == data_set)
-    for path in source.rglob("0*"):
-        check_video(layout, path, job)
+    report = extract(data_set, tmp_path, job, workers=2)
+    assert (report.written, report.frames, report.skipped, report.failures) == (3, 21, 0, [])
+    annotations = AnnotationList((Annotation("wave/000102.avi", 1),), ())
+    spec = ClipSpec(lambda length, generator: torch.arange(2, length)[None])
+    stored = FrameFolders(annotations, tmp_path, spec, read=job.content)
+    assert stored.layout == replace(FrameLayout.named(name, tmp_path), class_folders=True)
+    for path in data_set.rglob("0*"):
+        check_video(stored.layout, path, job)
+    lengths = {kind: stored[0][kind].shape[1] for kind in ("frames", "encoded_flow") if kind in stored[0]}
+    assert lengths == ({"frames": 4, "encoded_flow": 4} if job.content == "both" else {"frames": 5})
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".partial")]
 
 
@@ -297,6 +300,7 @@ BAD_COMMANDS = {
     "no flow": ("{set} -o out --layout resnets_3d", "layout 'resnets_3d' has no flow"),
     "method": ("{set} -o out --method brox", "method must be one of tvl1, raft, hardware; got 'brox'"),
     "no GPU": ("{set} -o out --method hardware --device cpu", "method hardware is the engine of an NVIDIA GPU"),
+    "no GPU by itself": ("{set} -o out --method hardware", "method hardware is the engine of an NVIDIA GPU"),
     "workers": ("{set} -o out --workers 0", "workers must be a whole number from 1; got 0"),
     "fps": ("{set} -o out --fps 0", "fps must be a number of frames per second greater than 0; got 0"),
     "size": ("{set} -o out --size 0 9", "height must be a number of pixels greater than 0; got 0"),
@@ -318,6 +322,7 @@ def test_bad_command(
         (odd / name).touch()
     (odd / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     template, message = BAD_COMMANDS[case]
     assert main(["extract", *template.format(set=data_set, odd=odd).split()]) == 2
     error = capsys.readouterr().err.strip()
@@ -337,6 +342,23 @@ def test_bad_command(
 def test_job_rejects(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Job(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"on_error": "skip"}, "on_error must be one of raise, stop; got 'skip'"),
+        ({"device": "gpu"}, "device must be cpu, cuda or cuda:N; got 'gpu'"),
+        ({"device": "cuda:-1"}, "device must be cpu, cuda or cuda:N; got 'cuda:-1'"),
+        ({"device": "cuda:77"}, "device 'cuda:77' is not there: torch sees [0-9]+ CUDA devices"),
+        ({"device": "cuda:1", "engine": "ray"}, "Ray chooses the GPU: device must be cpu or cuda; got 'cuda:1'"),
+    ],
+)
+def test_extract_rejects(arguments: dict[str, str], message: str, data_set: Path, tmp_path: Path) -> None:
+    """At once, and not of every video."""
+    with pytest.raises(ValueError, match=message):
+        extract(data_set, tmp_path / "out", BOTH, **arguments)
+    assert not (tmp_path / "out").exists()
 
 
 def test_layout_that_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:

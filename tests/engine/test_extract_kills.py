@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -199,6 +200,15 @@ def test_task_that_ends_its_process_is_given_up(tmp_path: Path) -> None:
         "killed": Failure(f"killed {given_up} was killed by signal 9 (SIGKILL), 2 times"),
         "ended": Failure(f"ended {given_up} ended with code 3, 2 times"),
     }
+
+
+def test_first_task_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    """In place of videos: calls, the first of which takes longer than all others."""
+    calls = {"long": partial(select.select, [], [], [], 3), **{str(number): partial(abs, -7) for number in range(6)}}
+    tasks = [SimpleNamespace(source=Path(name), device="cpu", run=call) for name, call in calls.items()]
+    with (tmp_path / "lock").open("w") as lock:
+        order = [str(task.source) for task, _ in run_locally(tasks, 2, lock.fileno())]
+    assert order == ["0", "1", "2", "3", "4", "5", "long"]
 
 
 def test_script_without_the_guard(data_set: Path, tmp_path: Path) -> None:

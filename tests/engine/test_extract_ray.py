@@ -3,18 +3,20 @@
 import subprocess
 import sys
 import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
+import ray.data
 from engine.moving_texture import moving_texture
 from engine.trees import record_of, tree_of
 
 from pyaction import video
 from pyaction.engine import Job, extract
-from pyaction.engine.ray_workers import run
+from pyaction.engine.ray_workers import run, run_on_ray
 from pyaction.engine.tasks import Failure
 
 JOB = Job(content="both", format="dense_flow")
@@ -85,6 +87,28 @@ def test_task_that_ends_its_processes_is_given_up(tmp_path: Path) -> None:
         (tmp_path / f"attempt-4-{number}").mkdir()
     assert run(task, "attempt-4-") == Failure("video.mp4 was given up: the process that did it died, 3 times")
     assert run(task, "attempt-44-") == 7
+
+
+def test_every_outcome_comes_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many tasks there are: blocks of several would be lost with a driver that is killed."""
+    blocks = []
+    from_items = ray.data.from_items
+
+    def noting(rows: list[object], *, override_num_blocks: int) -> ray.data.Dataset:
+        blocks.append((len(rows), override_num_blocks))
+        return from_items(rows, override_num_blocks=override_num_blocks)
+
+    monkeypatch.setattr(ray.data, "from_items", noting)
+    monkeypatch.setattr("pyaction.engine.ray_workers._BLOCKS", 3)
+    tasks = [
+        SimpleNamespace(source=Path(str(number)), device="cpu", workplace=tmp_path, run=partial(abs, -number))
+        for number in range(10, 18)
+    ]
+    with closing(run_on_ray(tasks, 2, None)) as outcomes:
+        assert sorted((str(task.source), outcome) for task, outcome in outcomes) == [
+            (str(number), number) for number in range(10, 18)
+        ]
+    assert blocks == [(3, 3), (3, 3), (2, 2)]
 
 
 def test_machine_that_does_not_see_the_folder(tmp_path: Path) -> None:

@@ -207,16 +207,25 @@ def test_flow_up_to_the_damage(clip: Path, tmp_path: Path) -> None:
     assert len(list(out.rglob("*.flo"))) == frames - 1
 
 
+@pytest.mark.parametrize("error", [RuntimeError("out of memory, say"), MemoryError()])
 def test_error_while_computing(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(stream: ops.TVL1Stream, frame: torch.Tensor) -> None:
-        raise RuntimeError("out of memory, say")
+    """It is of that video; the next one is done all the same."""
+    push, pushed = ops.TVL1Stream.push, []
 
-    monkeypatch.setattr(ops.TVL1Stream, "push", fail)
-    assert main(["flow", str(clip), "-o", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err.strip() == "pyaction: out of memory, say"
-    assert visible(tmp_path / "out") == ["pyaction.json"]
+    def fail_once(stream: ops.TVL1Stream, frame: torch.Tensor) -> torch.Tensor | None:
+        pushed.append(frame)
+        if len(pushed) == 2:
+            raise error
+        return push(stream, frame)
+
+    monkeypatch.setattr(ops.TVL1Stream, "push", fail_once)
+    assert main(["flow", str(folder), "-o", str(tmp_path / "out"), "--format", "npz"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.strip() == f"pyaction: {folder}/a.avi: {str(error) or 'MemoryError'}"
+    assert "1 videos written, 0 already there, 1 failed" in captured.out
+    assert visible(tmp_path / "out") == ["deep/er/b.npz", "pyaction.json"]
 
 
 def test_npz_never_has_a_wrong_header(
