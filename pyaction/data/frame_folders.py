@@ -15,7 +15,7 @@ from pyaction.data.annotations import AnnotationList
 from pyaction.data.data_sets import ClipDataSet, ClipSpec
 from pyaction.data.layouts import FrameFolder, FrameLayout
 from pyaction.data.transforms.items import Item
-from pyaction.video import VideoError
+from pyaction.video.reader import VideoError, scaled_size
 
 Stored = Literal["frames", "flow", "both"]
 
@@ -123,9 +123,5 @@ class FrameFolders(ClipDataSet):
 
     def _scaled(self, size: tuple[int, int]) -> tuple[int, int]:
         """Width and height to return for pictures of that width and height."""
-        if self.spec.size is not None:
-            return self.spec.size[1], self.spec.size[0]
-        if self.spec.short_side is None:
-            return size
-        shorter = min(size)
-        return size[0] * self.spec.short_side // shorter, size[1] * self.spec.short_side // shorter
+        height, width = scaled_size(size[1], size[0], self.spec.size, self.spec.short_side)
+        return width, height

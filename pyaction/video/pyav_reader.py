@@ -21,7 +21,7 @@ from pyaction.video.decoding_pass import DamageError, DecodingPass
 from pyaction.video.frame_index import FrameIndex, fingerprint
 from pyaction.video.frame_pixels import Layout, PixelConverter
 from pyaction.video.index_file import IndexFile
-from pyaction.video.reader import Reader, VideoError, whole_numbers
+from pyaction.video.reader import Reader, VideoError, scaled_size, whole_numbers
 from pyaction.video.truncation import announced_size
 
 _MEND = "copy or download it again, or pass on_error='stop' to use the frames before the damage"
@@ -334,12 +334,7 @@ class PyAVReader(Reader):
 
     def _scaled(self, height: int, width: int) -> tuple[int, int]:
         """Size to return for frames of that upright size."""
-        if self._requested_size is not None:
-            return self._requested_size
-        if self._short_side is None:
-            return height, width
-        shorter = min(height, width)
-        return height * self._short_side // shorter, width * self._short_side // shorter
+        return scaled_size(height, width, self._requested_size, self._short_side)
 
     def _convert(self, frame: av.VideoFrame, result: np.ndarray | None = None) -> np.ndarray:
         """Write a decoded frame into a new array or an existing one, [C, H, W] uint8."""

@@ -14,6 +14,16 @@ class VideoError(ValueError):
     """A file that is no readable video, or breaks off; the one-sentence text names it and how to mend it."""
 
 
+def scaled_size(height: int, width: int, size: tuple[int, int] | None, short_side: int | None) -> tuple[int, int]:
+    """Height and width that frames are scaled to by what `video.open` takes as `size` and `short_side`."""
+    if size is not None:
+        return size
+    if short_side is None:
+        return height, width
+    shorter = min(height, width)
+    return height * short_side // shorter, width * short_side // shorter
+
+
 class Reader(ABC):
     """The frames of one video file; made by `pyaction.video.open`.
 
