@@ -18,9 +18,10 @@ Read = Callable[[str, Sequence[int]], Frames]
 PACKAGES = ("av", "opencv-contrib-python-headless", "decord", "torchcodec", "torchvision")
 
 
-def opencv_every_frame(path: str, numbers: Sequence[int]) -> Frames:
-    """Reads the whole video and then chooses, as most data sets do."""
-    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+def all_frames(path: str, threads: int | None = None) -> list[NDArray[np.uint8]]:
+    """Every frame by OpenCV, (H, W, 3), BGR; with as many threads, or as it likes."""
+    options = [] if threads is None else [cv2.CAP_PROP_N_THREADS, threads]
+    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, options)
     frames = []
     while True:
         there, frame = capture.read()
@@ -28,6 +29,12 @@ def opencv_every_frame(path: str, numbers: Sequence[int]) -> Frames:
             break
         frames.append(frame)
     capture.release()
+    return frames
+
+
+def opencv_every_frame(path: str, numbers: Sequence[int]) -> Frames:
+    """Reads the whole video and then chooses, as most data sets do."""
+    frames = all_frames(path, threads=1)
     return np.stack([cv2.cvtColor(frames[number], cv2.COLOR_BGR2RGB) for number in numbers])
 
 

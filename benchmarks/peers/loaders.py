@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from peers.decoding import all_frames
 from peers.optical_flow import Peer
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -31,13 +32,7 @@ class OpenCVClips(Dataset[dict[str, Tensor]]):
         return {"frames": torch.from_numpy(first), "flow": torch.from_numpy(flow[..., rows, columns])}
 
     def _frames(self, path: Path) -> list[np.ndarray]:
-        capture = cv2.VideoCapture(str(path))
-        frames = []
-        while True:
-            there, frame = capture.read()
-            if not there:
-                break
-            frames.append(frame)
+        frames = all_frames(str(path))
         start = max(len(frames) - self.length, 0) // 2
         chosen = [frames[(start + i) % len(frames)] for i in range(self.length)]
         return [cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) for frame in chosen]
