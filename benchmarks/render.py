@@ -24,8 +24,7 @@ def ops_markdown(results: Sequence[Result]) -> str:
     """Of full runs on one machine."""
     first = results[0]
     for result in results:
-        if result["quick"]:
-            raise ValueError(f"{result['benchmark']}: a quick run is not for the README; run it without --quick")
+        _refuse_quick(result)
         if any(result[what] != first[what] for what in ("machine", "device", "versions")):
             raise ValueError(f"{result['benchmark']} and {first['benchmark']} do not come from one machine and device")
     machine, versions = first["machine"], first["versions"]
@@ -40,8 +39,7 @@ def ops_markdown(results: Sequence[Result]) -> str:
 
 
 def decoding_markdown(result: Result) -> str:
-    if result["quick"]:
-        raise ValueError("decoding: a quick run is not for the README; run it without --quick")
+    _refuse_quick(result)
     machine, versions = result["machine"], result["versions"]
     packages = ", ".join(f"{name} {versions[name]}" for name in DECODERS)
     clips = "UCF101" if result["data"] == "real" else "generated"
@@ -53,14 +51,18 @@ def decoding_markdown(result: Result) -> str:
 
 
 def loader_markdown(result: Result) -> str:
-    if result["quick"]:
-        raise ValueError("loader: a quick run is not for the README; run it without --quick")
+    _refuse_quick(result)
     machine, versions = result["machine"], result["versions"]
     return (
         f"{machine['cpu']}; {result['date'][:10]}, commit {result['commit']}; torch {versions['torch']}, OpenCV "
         f"{versions['opencv-contrib-python-headless']}; {result['clips']} clips, {result['data']}.\n\n"
         f"{_table(loader_table(result))}"
     )
+
+
+def _refuse_quick(result: Result) -> None:
+    if result["quick"]:
+        raise ValueError(f"{result['benchmark']}: a quick run is not for the README; run it without --quick")
 
 
 def replaced(text: str, name: str, new: str) -> str:
