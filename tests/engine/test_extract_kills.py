@@ -14,10 +14,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from engine.moving_texture import moving_texture
+from engine.moving_texture import write_data_set
 from engine.trees import record_of, tree_of
 
-from pyaction import video
 from pyaction.engine import ExtractReport, Job, extract
 from pyaction.engine.local_workers import run_locally
 from pyaction.engine.tasks import Failure
@@ -30,12 +29,7 @@ KILLS = 10
 @pytest.fixture(scope="module")
 def data_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """40 videos, some of which take longer than others."""
-    root = tmp_path_factory.mktemp("set")
-    for number in range(40):
-        path = root / f"class{number % 3}" / f"{number:02d}.avi"
-        path.parent.mkdir(exist_ok=True)
-        video.write(path, moving_texture(8 + number % 5 * 4, 72, 96), fps=25)
-    return root
+    return write_data_set(tmp_path_factory.mktemp("set"), (8 + number % 5 * 4 for number in range(40)), 72, 96)
 
 
 @pytest.fixture(scope="module")

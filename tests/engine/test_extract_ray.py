@@ -11,10 +11,9 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import ray.data
-from engine.moving_texture import moving_texture
+from engine.moving_texture import write_data_set
 from engine.trees import record_of, tree_of
 
-from pyaction import video
 from pyaction.engine import Job, extract
 from pyaction.engine.ray_workers import run, run_on_ray
 from pyaction.engine.tasks import Failure
@@ -24,11 +23,7 @@ JOB = Job(content="both", format="dense_flow")
 
 @pytest.fixture(scope="module")
 def data_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("set")
-    for number in range(16):
-        path = root / f"class{number % 3}" / f"{number:02d}.avi"
-        path.parent.mkdir(exist_ok=True)
-        video.write(path, moving_texture(16, 144, 192), fps=25)
+    root = write_data_set(tmp_path_factory.mktemp("set"), [16] * 16, 144, 192)
     (root / "class0" / "text.mp4").write_text("this is no video")
     return root
 
