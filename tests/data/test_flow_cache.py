@@ -218,11 +218,11 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
     with files(tmp_path, "index")[0].open() as index, ThreadPoolExecutor() as pool:
         fcntl.flock(index, fcntl.LOCK_EX)
         reading, writing = pool.submit(ask, cache, clips(0)), pool.submit(ask, cache, clips(4))
-        assert reading.result(timeout=20) == []  # readers need no lock
+        assert reading.result(timeout=60) == []  # readers need no lock
         time.sleep(0.2)
         assert not writing.done() and entry_count(tmp_path) == 3
         fcntl.flock(index, fcntl.LOCK_UN)
-        assert writing.result(timeout=20) == [1] and entry_count(tmp_path) == 6
+        assert writing.result(timeout=60) == [1] and entry_count(tmp_path) == 6
 
 
 def test_a_fork_takes_no_lock_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +243,7 @@ def test_a_fork_takes_no_lock_along(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ask(cache, clips(0))
     try:
         with ThreadPoolExecutor() as pool:
-            assert pool.submit(ask, cache, clips(4)).result(timeout=10) == [1]
+            assert pool.submit(ask, cache, clips(4)).result(timeout=60) == [1]
     finally:
         os.kill(children[0], signal.SIGKILL)
         os.waitpid(children[0], 0)

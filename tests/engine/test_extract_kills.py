@@ -66,7 +66,7 @@ def arguments(data_set: Path, out: Path) -> list[str]:
     return ["extract", str(data_set), "-o", str(out), "--workers", "2", "--layout", JOB.format]
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "nothing happens"
@@ -107,7 +107,7 @@ def test_killed_at_any_moment(
         (os.kill if kill % 2 else os.killpg)(pid, signal.SIGKILL)
         assert int(launcher.stdout.readline()) == -signal.SIGKILL
         if kill == 1:
-            wait_until(partial(group_has_ended, pid), seconds=5)
+            wait_until(partial(group_has_ended, pid))
         seen = {name: digest for name, digest in tree_of(tmp_path).items() if not name.startswith(".partial-")}
         # What is there is right, and whole folders of it.
         assert seen.items() <= whole.items()
@@ -151,25 +151,27 @@ def test_interrupted(data_set: Path, undisturbed: Path, tmp_path: Path) -> None:
     with subprocess.Popen(command, start_new_session=True, text=True, stderr=subprocess.PIPE) as run:
         wait_until(lambda: list(tmp_path.glob(DONE)))
         os.killpg(run.pid, signal.SIGINT)
-        _, err = run.communicate(timeout=10)
+        _, err = run.communicate(timeout=60)
     assert run.returncode == 130
     assert err.strip() == "pyaction: stopped; the same command goes on where it stopped"
     assert not list(tmp_path.glob(".partial*"))
-    wait_until(partial(group_has_ended, run.pid), seconds=5)
+    wait_until(partial(group_has_ended, run.pid))
     assert extract(data_set, tmp_path, JOB, workers=2).failures == []
     assert tree_of(tmp_path) == tree_of(undisturbed)
 
 
 def test_worker_that_dies_is_replaced(data_set: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """The older process each time: a video that has lost one already is with the younger."""
     killed = []
 
     def kill_one(report: ExtractReport) -> None:
-        if report.written in (3, 9, 20) and report.written not in killed:
+        if report.written in (3, 20) and report.written not in killed:
             killed.append(report.written)
-            os.kill(random.choice(multiprocessing.active_children()).pid, signal.SIGKILL)
+            older = min(process.pid or 0 for process in multiprocessing.active_children())
+            os.kill(older, signal.SIGKILL)
 
     report = extract(data_set, tmp_path, JOB, workers=2, on_progress=kill_one)
-    assert killed == [3, 9, 20]
+    assert killed == [3, 20]
     assert (report.written, report.failures) == (40, [])
     assert tree_of(tmp_path) == tree_of(undisturbed)
 
