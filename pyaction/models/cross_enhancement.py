@@ -97,7 +97,7 @@ class CrossEnhancement(_WithFrozenStreams):
             compared though they have other classes.
 
     Example:
-        >>> network = CrossEnhancement(teacher=I3D(classes=7, channels=2), student=I3D(classes=7), bridge="d")
+        >>> network = CrossEnhancement(teacher=I3D(classes=7, in_channels=2), student=I3D(classes=7), bridge="d")
         >>> output = network(torch.rand(1, 16, 3, 64, 64), torch.rand(1, 16, 2, 64, 64))
         >>> output.logits.shape, output.bridge.student.shape
         (torch.Size([1, 7]), torch.Size([1, 512, 4, 4, 4]))
@@ -182,7 +182,7 @@ class CrossEnhancedTwoStream(_WithFrozenStreams):
         ValueError: the streams have different classes, or are one network.
 
     Example:
-        >>> network = CrossEnhancedTwoStream(spatial=I3D(classes=7), temporal=I3D(classes=7, channels=2))
+        >>> network = CrossEnhancedTwoStream(spatial=I3D(classes=7), temporal=I3D(classes=7, in_channels=2))
         >>> network(torch.rand(1, 16, 3, 64, 64), torch.rand(1, 16, 2, 64, 64)).shape
         torch.Size([1, 7])
     """

@@ -51,9 +51,9 @@ def normalize_flow(flow: Tensor, *, bound: float = 20.0) -> Tensor:
         tensor([[-128.0000,   63.2500]])
     """
     if flow.dim() != 5 or flow.shape[2] != 2:
-        raise ValueError(f"normalize_flow: flow must be [N, T, 2, h, w]; got {list(flow.shape)}")
+        raise ValueError(f"models.normalize_flow: flow must be [N, T, 2, h, w]; got {list(flow.shape)}")
     if not bound > 0:
-        raise ValueError(f"normalize_flow: bound must be a number of pixels > 0; got {bound}")
+        raise ValueError(f"models.normalize_flow: bound must be a number of pixels > 0; got {bound}")
     levels = (flow.flatten(1, 2).clamp(-bound, bound) + bound) * (255 / (2 * bound))  # [N, 2T, h, w]
     return F.interpolate(levels, scale_factor=2, mode="bilinear") - 128
 

@@ -34,18 +34,18 @@ class I3D(nn.Module):
 
     Args:
         classes: number of classes.
-        channels: C: 3 for RGB, 2 for flow.
+        in_channels: C: 3 for RGB, 2 for flow.
         dropout: probability before the classifier.
         fixed_gamma: batch normalisation shifts but does not scale, as in the authors' code: its weights stay 1. They
             are in the state dict all the same.
 
     Raises:
-        ValueError: classes, channels or dropout is out of range.
+        ValueError: classes, in_channels or dropout is out of range.
 
     Source: Carreira and Zisserman, CVPR 2017, figure 3 (the classes of Kinetics-400 by default).
 
     Example:
-        >>> network = I3D(classes=51, channels=2).eval()
+        >>> network = I3D(classes=51, in_channels=2).eval()
         >>> clip = torch.rand(1, 16, 2, 64, 64)
         >>> network(clip).shape
         torch.Size([1, 51])
@@ -76,16 +76,17 @@ class I3D(nn.Module):
     )
 
     def __init__(
-        self, *, classes: int = 400, channels: int = 3, dropout: float = 0.5, fixed_gamma: bool = True
+        self, *, classes: int = 400, in_channels: int = 3, dropout: float = 0.5, fixed_gamma: bool = True
     ) -> None:
         super().__init__()
-        for name, value in {"classes": classes, "channels": channels}.items():
+        for name, value in {"classes": classes, "in_channels": in_channels}.items():
             if type(value) is not int or value < 1:
-                raise ValueError(f"I3D: {name} must be an integer >= 1; got {value!r}")
+                raise ValueError(f"models.I3D: {name} must be an integer >= 1; got {value!r}")
         if not 0 <= dropout < 1:
-            raise ValueError(f"I3D: dropout must be in [0, 1); got {dropout!r}")
-        self.channels = channels
-        self.Conv3d_1a_7x7 = Unit3D(channels, 64, (7, 7, 7), (2, 2, 2))
+            raise ValueError(f"models.I3D: dropout must be in [0, 1); got {dropout!r}")
+        self.in_channels = in_channels
+        self.classes = classes
+        self.Conv3d_1a_7x7 = Unit3D(in_channels, 64, (7, 7, 7), (2, 2, 2))
         self.MaxPool3d_2a_3x3 = MaxPool3dSame((1, 3, 3), (1, 2, 2))
         self.Conv3d_2b_1x1 = Unit3D(64, 64)
         self.Conv3d_2c_3x3 = Unit3D(64, 192, (3, 3, 3))
@@ -128,9 +129,9 @@ class I3D(nn.Module):
             TypeError: clip is not a tensor, or endpoints is one string.
             ValueError: clip has the wrong shape or dtype, or there is no such endpoint.
         """
-        check_clip("I3D", clip, self.channels)
+        check_clip("models.I3D", clip, self.in_channels)
         if not clip.is_floating_point():
-            raise ValueError(f"I3D: clip must be floating point in [-1, 1]; got {clip.dtype}")
+            raise ValueError(f"models.I3D: clip must be floating point in [-1, 1]; got {clip.dtype}")
         wanted = self._checked(endpoints)
         kept: dict[str, Tensor] = {}
         x = clip.transpose(1, 2)  # [N, C, T, H, W]
@@ -162,11 +163,12 @@ class I3D(nn.Module):
 
     def _checked(self, endpoints: Iterable[str]) -> set[str]:
         if isinstance(endpoints, str):
-            raise TypeError(f"I3D: endpoints must be a list or tuple of names; got the string {endpoints!r}")
+            raise TypeError(f"models.I3D: endpoints must be a list or tuple of names; got the string {endpoints!r}")
         wanted = set(endpoints)
         unknown = sorted(wanted - set(self.ENDPOINTS))
         if unknown:
-            raise ValueError(f"I3D: endpoints must be among {', '.join(self.ENDPOINTS)}; got {', '.join(unknown)}")
+            known = ", ".join(self.ENDPOINTS)
+            raise ValueError(f"models.I3D: endpoints must be among {known}; got {', '.join(unknown)}")
         return wanted
 
 
@@ -283,7 +285,9 @@ def inflate(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tens
     expected = network.state_dict()
     for names, where in ((expected.keys() - weights.keys(), "weights"), (weights.keys() - expected.keys(), "network")):
         if names:
-            raise ValueError(f"inflate: names must be the same in weights and network; {min(names)} is not in {where}")
+            raise ValueError(
+                f"models.inflate: names must be the same in weights and network; {min(names)} is not in {where}"
+            )
     inflated = {}
     for name, target in expected.items():
         weight = weights[name]
@@ -292,7 +296,8 @@ def inflate(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tens
             weight = weight.unsqueeze(2).expand(-1, -1, length, -1, -1) / length
         if weight.shape != target.shape:
             raise ValueError(
-                f"inflate: {name} must fit {list(target.shape)}, with or without time; got {list(weights[name].shape)}"
+                f"models.inflate: {name} must fit {list(target.shape)}, with or without time; "
+                f"got {list(weights[name].shape)}"
             )
         inflated[name] = weight.clone()
     return inflated

@@ -33,7 +33,7 @@ class FlowNetwork(nn.Module, ABC):
     def __init__(self, frames: int) -> None:
         super().__init__()
         if type(frames) is not int or frames < 2:
-            raise ValueError(f"{type(self).__name__}: frames must be an integer >= 2; got {frames!r}")
+            raise ValueError(f"{self._name}: frames must be an integer >= 2; got {frames!r}")
         self.frames = frames
         # Not in the state dict: a constant, and checkpoints are weights alone.
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1) / 255, persistent=False)
@@ -55,13 +55,11 @@ class FlowNetwork(nn.Module, ABC):
         Returns:
             `(N, T, 3, H, W)` BGR in about [-0.5, 0.6], of the network's dtype.
         """
-        check_clip(type(self).__name__, clip, channels=3)
+        check_clip(self._name, clip, channels=3)
         if clip.dtype == torch.uint8:
             clip = clip.to(self.mean.dtype) / 255
         elif not clip.is_floating_point():
-            raise ValueError(
-                f"{type(self).__name__}: clip must be uint8, or floating point in [0, 1]; got {clip.dtype}"
-            )
+            raise ValueError(f"{self._name}: clip must be uint8, or floating point in [0, 1]; got {clip.dtype}")
         return (clip.to(self.mean.dtype) - self.mean).flip(2)
 
     def forward(self, clip: Tensor) -> list[Tensor]:
@@ -93,12 +91,12 @@ class FlowNetwork(nn.Module, ABC):
         frames = self.normalize(clip)
         if frames.shape[1] != self.frames:
             raise ValueError(
-                f"{type(self).__name__}: clip must have T = {self.frames} frames, see `frames`; got {frames.shape[1]}"
+                f"{self._name}: clip must have T = {self.frames} frames, see `frames`; got {frames.shape[1]}"
             )
         height, width = frames.shape[3:]
         if height % self.coarsest or width % self.coarsest:
             raise ValueError(
-                f"{type(self).__name__}: H and W must be multiples of {self.coarsest}; got {height} x {width} "
+                f"{self._name}: H and W must be multiples of {self.coarsest}; got {height} x {width} "
                 "(resize or crop, or call flow, which pads)"
             )
         features = self.contract(frames.flatten(1, 2))  # [N, 3T, H, W]
@@ -124,7 +122,7 @@ class FlowNetwork(nn.Module, ABC):
         """
         if isinstance(clip, Tensor) and clip.dim() == 5 and clip.shape[2] == 1:
             clip = clip.expand(-1, -1, 3, -1, -1)
-        check_clip(type(self).__name__, clip, channels=3)
+        check_clip(self._name, clip, channels=3)
         n, t, _, height, width = clip.shape
         pairs = self.frames - 1
         windows = -(-(t - 1) // pairs)
@@ -148,6 +146,10 @@ class FlowNetwork(nn.Module, ABC):
         predicted = self.expand(self.contract(frames))[0] * UNIT
         flow = F.interpolate(predicted.to(_at_least_float32(predicted.dtype)), scale_factor=2, mode="bilinear")
         return flow[:, :, top : top + height, left : left + width].unflatten(1, (self.frames - 1, 2))
+
+    @property
+    def _name(self) -> str:
+        return f"models.{type(self).__name__}"
 
     def _initialize(self) -> None:
         """Weights as by He et al., ICCV 2015 ("MSRA"), biases zero."""

@@ -156,7 +156,7 @@ def test_shared_block_is_one_for_both_streams() -> None:
 
 @torch.no_grad()
 def test_over_i3d() -> None:
-    streams = {name: models.I3D(classes=5, channels=c).eval() for name, c in (("spatial", 3), ("temporal", 2))}
+    streams = {name: models.I3D(classes=5, in_channels=c).eval() for name, c in (("spatial", 3), ("temporal", 2))}
     network = models.CooperativeCrossStream(**streams).eval()
     clips = torch.randn(1, 16, 3, 64, 32), torch.randn(1, 16, 2, 64, 32)
     output = network(*clips)

@@ -23,7 +23,7 @@ TABLE = {
 @pytest.fixture(scope="module")
 def streams() -> Iterator[dict[str, models.I3D]]:
     torch.manual_seed(20)
-    networks = {"teacher": models.I3D(classes=5, channels=2), "student": models.I3D(classes=5, channels=3)}
+    networks = {"teacher": models.I3D(classes=5, in_channels=2), "student": models.I3D(classes=5, in_channels=3)}
     for network in networks.values():
         for name, value in network.named_buffers():
             if name.endswith("running_var"):  # so that signals do not fade out over the layers
@@ -90,7 +90,7 @@ def test_the_teacher_may_see_another_resolution(streams: dict[str, models.I3D]) 
 
 def test_the_teacher_stays_as_it_is() -> None:
     """No gradient, no change of statistics, no dropout; while the student and the bridge learn."""
-    streams = {"teacher": models.I3D(classes=5, channels=2), "student": models.I3D(classes=5)}
+    streams = {"teacher": models.I3D(classes=5, in_channels=2), "student": models.I3D(classes=5)}
     network = models.CrossEnhancement(**streams, bridge="d").train()
     assert network.training
     assert network.student.training
@@ -129,7 +129,8 @@ def test_final_layer(streams: dict[str, models.I3D]) -> None:
 
 
 def test_final_layer_learns_alone() -> None:
-    network = models.CrossEnhancedTwoStream(spatial=models.I3D(classes=5), temporal=models.I3D(classes=5, channels=2))
+    streams = {"spatial": models.I3D(classes=5), "temporal": models.I3D(classes=5, in_channels=2)}
+    network = models.CrossEnhancedTwoStream(**streams)
     network.train()
     assert not any(
         module.training for name in ("spatial", "temporal") for module in network.get_submodule(name).modules()
@@ -141,13 +142,13 @@ def test_final_layer_learns_alone() -> None:
     assert all(torch.equal(value, before[name]) for name, value in network.named_buffers())
 
 
-def meta(classes: int = 5, channels: int = 3) -> models.I3D:
+def meta(classes: int = 5, in_channels: int = 3) -> models.I3D:
     with torch.device("meta"):
-        return models.I3D(classes=classes, channels=channels)
+        return models.I3D(classes=classes, in_channels=in_channels)
 
 
 def enhancement(**options: Any) -> nn.Module:
-    return models.CrossEnhancement(**{"teacher": meta(channels=2), "student": meta(), "bridge": "a", **options})
+    return models.CrossEnhancement(**{"teacher": meta(in_channels=2), "student": meta(), "bridge": "a", **options})
 
 
 def both(spatial: Any, temporal: Any) -> nn.Module:
@@ -185,7 +186,7 @@ def test_rejects_clips(streams: dict[str, models.I3D]) -> None:
     frames, flow = clips(side=32)
     with pytest.raises(ValueError, match="student_clip and teacher_clip must be equally many; got 2 and 1$"):
         network(torch.cat([frames, frames]), flow)
-    with pytest.raises(ValueError, match=r"^I3D: clip must be \[N, T, 2, H, W\]"):
+    with pytest.raises(ValueError, match=r"^models.I3D: clip must be \[N, T, 2, H, W\]"):
         network(frames, frames)
     fused = models.CrossEnhancedTwoStream(spatial=streams["student"], temporal=streams["teacher"])
     with pytest.raises(ValueError, match="frames and flow must be equally many; got 1 and 2$"):

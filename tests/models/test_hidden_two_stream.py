@@ -146,7 +146,7 @@ def test_export(stream: nn.Module, clip: Tensor) -> None:
 
 
 def test_rejects() -> None:
-    with pytest.raises(ValueError, match=r"^normalize_flow: flow must be \[N, T, 2, h, w\]; got \[1, 20, 8, 8\]$"):
+    with pytest.raises(ValueError, match=r"^models.normalize_flow: .* be \[N, T, 2, h, w\]; got \[1, 20, 8, 8\]$"):
         normalize_flow(torch.zeros(1, 20, 8, 8))
-    with pytest.raises(ValueError, match="^normalize_flow: bound must be a number of pixels > 0; got -3$"):
+    with pytest.raises(ValueError, match="^models.normalize_flow: bound must be a number of pixels > 0; got -3$"):
         normalize_flow(torch.zeros(1, 1, 2, 8, 8), bound=-3)

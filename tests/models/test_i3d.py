@@ -122,7 +122,7 @@ def randomized(network: nn.Module) -> nn.Module:
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
     torch.manual_seed(20)
-    return randomized(I3D(classes=7, channels=2, fixed_gamma=False)).eval()
+    return randomized(I3D(classes=7, in_channels=2, fixed_gamma=False)).eval()
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def counted(classes: int, channels: int) -> tuple[int, int]:
 @pytest.mark.parametrize(("classes", "channels"), [(400, 3), (51, 2)])
 def test_parameter_count(classes: int, channels: int) -> None:
     with torch.device("meta"):
-        fixed, scaled = (I3D(classes=classes, channels=channels, fixed_gamma=gamma) for gamma in (True, False))
+        fixed, scaled = (I3D(classes=classes, in_channels=channels, fixed_gamma=gamma) for gamma in (True, False))
     total, scales = counted(classes, channels)
     assert sum(parameter.numel() for parameter in scaled.parameters() if parameter.requires_grad) == total
     assert sum(parameter.numel() for parameter in fixed.parameters() if parameter.requires_grad) == total - scales
@@ -215,7 +215,7 @@ def test_inflated_answers_as_the_flat_network() -> None:
 
 
 def test_fixed_gamma_stays_one() -> None:
-    network = I3D(classes=3, channels=1).train()
+    network = I3D(classes=3, in_channels=1).train()
     network(torch.rand(2, 8, 1, 32, 32)).sum().backward()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm3d):
@@ -239,7 +239,7 @@ def test_one_frame(network: nn.Module) -> None:
 
 
 def test_state_dict(network: nn.Module, clip: Tensor) -> None:
-    other = I3D(classes=7, channels=2).eval()
+    other = I3D(classes=7, in_channels=2).eval()
     other.load_state_dict(network.state_dict())
     names = {
         "Conv3d_1a_7x7.conv3d.weight",
@@ -281,11 +281,11 @@ def test_export(network: nn.Module, clip: Tensor) -> None:
 @pytest.mark.parametrize(
     ("clip", "error", "message"),
     [
-        ("clip", TypeError, "I3D: clip must be a torch.Tensor [N, T, C, H, W]; got str"),
+        ("clip", TypeError, "models.I3D: clip must be a torch.Tensor [N, T, C, H, W]; got str"),
         (torch.rand(1, 2, 8, 32, 32), ValueError,
-         "I3D: clip must be [N, T, 2, H, W] with T, H, W >= 1; got [1, 2, 8, 32, 32]"),
+         "models.I3D: clip must be [N, T, 2, H, W] with T, H, W >= 1; got [1, 2, 8, 32, 32]"),
         (torch.zeros(1, 8, 2, 32, 32, dtype=torch.uint8), ValueError,
-         "I3D: clip must be floating point in [-1, 1]; got torch.uint8"),
+         "models.I3D: clip must be floating point in [-1, 1]; got torch.uint8"),
     ],
 )  # fmt: skip
 def test_rejects_clip(network: nn.Module, clip: Any, error: type[Exception], message: str) -> None:
@@ -295,18 +295,18 @@ def test_rejects_clip(network: nn.Module, clip: Any, error: type[Exception], mes
 
 
 def test_rejects_endpoint(network: nn.Module, clip: Tensor) -> None:
-    with pytest.raises(ValueError, match=r"^I3D: endpoints must be among Conv3d_1a_7x7, .*, Logits; got Mixed_6a$"):
+    with pytest.raises(ValueError, match=r"^models.I3D: endpoints must be among Conv3d_1a.*, Logits; got Mixed_6a$"):
         network.features(clip, ["Mixed_6a", "Mixed_3b"])
-    with pytest.raises(TypeError, match="^I3D: endpoints must be a list or tuple of names; got the string 'Mixed_3b'$"):
+    with pytest.raises(TypeError, match="^models.I3D: endpoints must be a list or tuple .*; got .* 'Mixed_3b'$"):
         network.features(clip, "Mixed_3b")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"classes": 0}, "I3D: classes must be an integer >= 1; got 0"),
-        ({"channels": 2.5}, "I3D: channels must be an integer >= 1; got 2.5"),
-        ({"dropout": 1.0}, "I3D: dropout must be in [0, 1); got 1.0"),
+        ({"classes": 0}, "models.I3D: classes must be an integer >= 1; got 0"),
+        ({"in_channels": 2.5}, "models.I3D: in_channels must be an integer >= 1; got 2.5"),
+        ({"dropout": 1.0}, "models.I3D: dropout must be in [0, 1); got 1.0"),
     ],
 )
 def test_rejects_arguments(arguments: dict[str, Any], message: str) -> None:
@@ -318,11 +318,11 @@ def test_rejects_arguments(arguments: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({}, "inflate: names must be the same in weights and network; bias is not in weights"),
+        ({}, "models.inflate: names must be the same in weights and network; bias is not in weights"),
         ({"weight": torch.rand(8, 3, 3, 3), "bias": torch.rand(8), "old": torch.rand(1)},
-         "inflate: names must be the same in weights and network; old is not in network"),
+         "models.inflate: names must be the same in weights and network; old is not in network"),
         ({"weight": torch.rand(8, 3, 2, 3), "bias": torch.rand(8)},
-         "inflate: weight must fit [8, 3, 5, 3, 3], with or without time; got [8, 3, 2, 3]"),
+         "models.inflate: weight must fit [8, 3, 5, 3, 3], with or without time; got [8, 3, 2, 3]"),
     ],
 )  # fmt: skip
 def test_inflate_rejects(weights: dict[str, Tensor], message: str) -> None:

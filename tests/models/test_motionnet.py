@@ -234,9 +234,9 @@ def test_rejects(network: nn.Module, clip: object, error: type[Exception], messa
     with pytest.raises(error) as caught:
         network(clip)
     assert message in str(caught.value)
-    assert str(caught.value).startswith(f"{type(network).__name__}: ")
+    assert str(caught.value).startswith(f"models.{type(network).__name__}: ")
 
 
 def test_rejects_one_frame() -> None:
-    with pytest.raises(ValueError, match="^MotionNet: frames must be an integer >= 2; got 1$"):
+    with pytest.raises(ValueError, match="^models.MotionNet: frames must be an integer >= 2; got 1$"):
         MotionNet(frames=1)

@@ -22,7 +22,7 @@ def streams_of_tsn() -> dict[str, models.TSN]:
 
 def streams_of_i3d(*names: str) -> dict[str, models.I3D]:
     """Of RGB, of flow."""
-    return {name: models.I3D(classes=5, channels=channels) for name, channels in zip(names, (3, 2), strict=True)}
+    return {name: models.I3D(classes=5, in_channels=channels) for name, channels in zip(names, (3, 2), strict=True)}
 
 
 def connected(network: models.CooperativeCrossStream) -> nn.Module:

@@ -117,7 +117,7 @@ def ported(values: dict[Unit, Values], *, field: str, norm: str, logits: str, co
 
 
 def i3d(classes: int = CLASSES, channels: int = CHANNELS) -> models.I3D:
-    network = models.I3D(classes=classes, channels=channels)
+    network = models.I3D(classes=classes, in_channels=channels)
     for name, parameter in network.named_parameters():
         if name.endswith("bn.weight"):
             torch.nn.init.constant_(parameter, 0.6)
