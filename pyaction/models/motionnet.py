@@ -303,7 +303,7 @@ class TinyMotionNet(FlowNetwork):
 
 
 def _activated(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, 0.1)
+    return F.leaky_relu(x, 0.1, inplace=True)
 
 
 def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
