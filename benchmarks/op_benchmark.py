@@ -16,7 +16,7 @@ import machine
 import torch
 from op_tables import all_methods
 from rich.console import Console
-from tables import show
+from tables import Table, show
 from timing import Sample, interleaved, summary, timed
 from torch import Tensor
 from verification import Verification, VerificationError
@@ -38,6 +38,8 @@ class Case(NamedTuple):
     compare_memory: bool = False
     published: Mapping[str, float] = {}  # seconds that others report, and where
     share: float = 1.0  # of all elements, for which the tolerance holds
+    rounded: Mapping[str, float] = {}  # methods in half precision, and their own tolerance
+    frames: int = 0  # of video that a call sees
 
 
 def measure(op: str, cases: Sequence[Case], device: str, quick: bool, console: Console) -> dict[str, Any]:
@@ -63,6 +65,8 @@ def measure(op: str, cases: Sequence[Case], device: str, quick: bool, console: C
             for row in rows:
                 row["peak_bytes"] = _peak_bytes(case.methods[row["method"]], device)
         result["cases"].append({"case": case.name, "least_bytes": case.least_bytes, "methods": rows})
+        if case.frames:
+            result["cases"][-1]["frames"] = case.frames
         if case.published:
             result["cases"][-1]["published"] = dict(case.published)
     return result
@@ -85,7 +89,8 @@ def _verify(case: Case, verification: Verification) -> None:
     for name in names[1:]:
         for i, (mine, theirs) in enumerate(zip(expected, case.methods[name](), strict=True)):
             difference = _largest((mine - theirs).abs().flatten(), case.share) / mine.abs().max()
-            verification.at_most(f"{case.name}: result {i} of {name}", float(difference), case.tolerance)
+            tolerance = case.rounded.get(name, case.tolerance)
+            verification.at_most(f"{case.name}: result {i} of {name}", float(difference), tolerance)
 
 
 def _largest(differences: Tensor, share: float) -> Tensor:
@@ -144,8 +149,9 @@ def main(
     cases: Callable[[str, bool], Sequence[Case]],
     arguments: list[str] | None = None,
     devices: Sequence[str] = ("cpu", "cuda"),
+    table: Callable[[dict[str, Any]], Table] = all_methods,
 ) -> int:
-    """cases(device, quick): what is compared. devices: where it can be, the usual one first."""
+    """cases(device, quick): what is compared. devices: where it can be, the usual one first. table: of the result."""
     parser = argparse.ArgumentParser(description=f"Verifies {op}, then times it against its peers.")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and sizes")
     parser.add_argument("--device", choices=devices, default=devices[0])
@@ -161,7 +167,7 @@ def main(
     except VerificationError as error:
         console.print(f"[bold red]Refused:[/] {error}. Nothing was timed.")
         return 1
-    show(all_methods(result), console)
+    show(table(result), console)
     if options.json is not None:
         path = Path(options.json) if options.json else machine.result_path(result, options.device, op)
         path.parent.mkdir(parents=True, exist_ok=True)

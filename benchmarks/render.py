@@ -7,6 +7,7 @@ from pathlib import Path
 
 from decoding_tables import decoding_table
 from loader_tables import loader_table
+from model_tables import model_table
 from op_tables import essence
 from tables import NONE, Result, Table, heading, readme_tables
 
@@ -27,15 +28,10 @@ def ops_markdown(results: Sequence[Result]) -> str:
         _refuse_quick(result)
         if any(result[what] != first[what] for what in ("machine", "device", "versions")):
             raise ValueError(f"{result['benchmark']} and {first['benchmark']} do not come from one machine and device")
-    machine, versions = first["machine"], first["versions"]
-    processor = (
-        machine["gpu"]
-        if first["device"] == "cuda"
-        else f"{machine['cpu']}, {machine['cores']} cores, {machine['simd']}"
-    )
+    versions = first["versions"]
     commits = ", ".join(sorted({result["commit"] for result in results}))
     packages = ", ".join(f"{name} {versions[name]}" for name in PEERS)
-    return f"{processor}; {first['date'][:10]}, commit {commits}; {packages}.\n\n{_table(essence(results))}"
+    return f"{_processor(first)}; {first['date'][:10]}, commit {commits}; {packages}.\n\n{_table(essence(results))}"
 
 
 def decoding_markdown(result: Result) -> str:
@@ -58,6 +54,21 @@ def loader_markdown(result: Result) -> str:
         f"{versions['opencv-contrib-python-headless']}; {result['clips']} clips, {result['data']}.\n\n"
         f"{_table(loader_table(result))}"
     )
+
+
+def models_markdown(result: Result) -> str:
+    _refuse_quick(result)
+    return (
+        f"{_processor(result)}; {result['date'][:10]}, commit {result['commit']}; "
+        f"torch {result['versions']['torch']}.\n\n{_table(model_table(result))}"
+    )
+
+
+def _processor(result: Result) -> str:
+    machine = result["machine"]
+    if result["device"] == "cuda":
+        return str(machine["gpu"])
+    return f"{machine['cpu']}, {machine['cores']} cores, {machine['simd']}"
 
 
 def _refuse_quick(result: Result) -> None:
@@ -100,7 +111,9 @@ def main() -> None:
             text = replaced(text, "decoding benchmark", decoding_markdown(result))
         if result["benchmark"] == "loader":
             text = replaced(text, "loader benchmark", loader_markdown(result))
-    if ops := [result for result in results if "cases" in result]:
+        if result["benchmark"] == "models":
+            text = replaced(text, "models benchmark", models_markdown(result))
+    if ops := [result for result in results if "cases" in result and result["benchmark"] != "models"]:
         text = replaced(text, "ops benchmark", ops_markdown(ops))
     arguments.readme.write_text(text)
 

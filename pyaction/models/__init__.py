@@ -5,7 +5,7 @@ Over the segments of a video, each seen by one of those: `TSN`, `TRN`. Over clip
 `MotionNet`, `TinyMotionNet`; with a temporal stream behind: `StackedTemporalStream`, `BranchedTemporalStream`. Two
 streams that learn from each other: `CooperativeCrossStream`, `CrossEnhancement`. Over the scores of two streams:
 `FuseNet`, `CrossEnhancedTwoStream`. Weights from files: `load_weights`. What a network looks at:
-`class_activation_map`, `grad_cam`.
+`class_activation_map`, `grad_cam`. For speed, once trained: `for_inference`.
 """
 
 from pyaction.models.backbone import Backbone
@@ -34,6 +34,7 @@ from pyaction.models.hidden_two_stream import (
     normalize_flow,
 )
 from pyaction.models.i3d import I3D, inflate
+from pyaction.models.inference import for_inference
 from pyaction.models.motionnet import FlowNetwork, MotionNet, TinyMotionNet
 from pyaction.models.parameter_groups import parameter_groups
 from pyaction.models.resnet import ResNet
@@ -72,6 +73,7 @@ __all__ = [
     "adapt_first_convolution",
     "average_over_channels",
     "class_activation_map",
+    "for_inference",
     "grad_cam",
     "inflate",
     "load_weights",
