@@ -73,6 +73,7 @@ def cross_modality_triplet_loss(
         >>> cross_modality_triplet_loss(spatial, spatial, torch.tensor([0, 1]), margin=1.5)
         tensor(1.)
     """
+    _check_tensors("cross_modality_triplet_loss", spatial=spatial, temporal=temporal, labels=labels)
     _check_reduction("cross_modality_triplet_loss", reduction)
     spatial, temporal = _at_least_float32(spatial), _at_least_float32(temporal)
     loss = torch.zeros((), dtype=spatial.dtype, device=spatial.device)
@@ -109,6 +110,7 @@ def discriminative_embedding_loss(
         A scalar, at least float32.
 
     Raises:
+        TypeError: an argument is not a tensor.
         ValueError: a shape does not fit, a margin is not finite and at least 0, or there is no such reduction.
 
     Example:
@@ -117,6 +119,7 @@ def discriminative_embedding_loss(
         tensor(2.5000)
     """
     name = "discriminative_embedding_loss"
+    _check_tensors(name, embeddings=embeddings, labels=labels)
     _check_reduction(name, reduction)
     for margin_name, margin in (("intra_margin", intra_margin), ("inter_margin", inter_margin)):
         if not 0 <= margin < math.inf:
@@ -183,6 +186,14 @@ def cooperative_cross_stream_loss(
 
     Source: paper 001, section 3.3; weights and margins from section 4.1 and table 4.
     """
+    _check_tensors(
+        "cooperative_cross_stream_loss",
+        spatial_logits=spatial_logits,
+        temporal_logits=temporal_logits,
+        spatial_embeddings=spatial_embeddings,
+        temporal_embeddings=temporal_embeddings,
+        labels=labels,
+    )
     for name, weight in (("triplet_weight", triplet_weight), ("embedding_weight", embedding_weight)):
         if not 0 <= weight < math.inf:
             raise ValueError(f"cooperative_cross_stream_loss: {name} must be finite and at least 0; got {weight}")
@@ -206,6 +217,12 @@ def cooperative_cross_stream_loss(
     classification = classification + F.cross_entropy(_at_least_float32(temporal_logits), labels)
     total = triplet_weight * triplet + embedding_weight * embedding + classification
     return CooperativeCrossStreamTerms(total, triplet, embedding, classification)
+
+
+def _check_tensors(caller: str, **values: object) -> None:
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{caller}: {name} must be a torch.Tensor; got {type(value).__name__}")
 
 
 def _check_reduction(caller: str, reduction: str) -> None:

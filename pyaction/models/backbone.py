@@ -59,7 +59,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def classify(self, vector: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """`(N, vector_size)` -> logits `(N, classes)`: dropout and classifier."""
+        """`(N, vector_size)` -> logits `(N, classes)`: dropout and classifier; a ValueError where there is none."""
 
     def feature_vector(self, images: Tensor) -> Tensor:
         """`(N, C, H, W)` -> `(N, vector_size)`; what `feature_map` says of images holds."""
@@ -73,6 +73,10 @@ class Backbone(nn.Module, ABC):
     @property
     def _name(self) -> str:
         return f"models.{type(self).__name__}"
+
+    def _check_classifier(self) -> None:
+        if self.classes is None:
+            raise ValueError(f"{self._name}: there is no classifier; make the network with classes, not classes=None")
 
     def _check_images(self, images: object) -> None:
         check_floating(self._name, "images", images, ("N", self.in_channels, "H", "W"))

@@ -103,6 +103,7 @@ class BNInception(Backbone):
 
     def classify(self, vector: Tensor) -> Tensor:
         """`(N, 1024)` -> logits `(N, classes)`: dropout and the fully connected layer."""
+        self._check_classifier()
         return self.fc(self.dropout(vector))
 
     def _add(self, name: str, channels: int, filters: int, size: int, *, stride: int = 1) -> None:

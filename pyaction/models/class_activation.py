@@ -18,6 +18,8 @@ from pyaction.models.bn_inception import BNInception
 from pyaction.models.cooperative_cross_stream import CooperativeCrossStream, Stream
 from pyaction.models.i3d import I3D
 from pyaction.models.resnet import ResNet
+from pyaction.models.segments import SegmentNetwork
+from pyaction.models.trn import TRN
 from pyaction.models.tsn import TSN
 
 _Network = Backbone | TSN | I3D | CooperativeCrossStream
@@ -73,7 +75,7 @@ def class_activation_map(
         feature_map, scores_of = _split(network, inputs, stream)
         classes = _chosen("class_activation_map", scores_of(feature_map), classes)
         weights = weights[classes]  # (N, K) or, of segments side by side, (N, S, K)
-        maps = _map(feature_map, weights, isinstance(_stream(network, stream), TSN))
+        maps = _map(feature_map, weights, isinstance(_stream(network, stream), SegmentNetwork))
         return ClassActivation(_enlarged(maps, inputs, stream), classes)
 
 
@@ -116,12 +118,12 @@ def grad_cam(
         # Clips do not see each other, so that the sum gives each its own gradient.
         (slope,) = torch.autograd.grad(scores.gather(1, classes[:, None]).sum(), feature_map)
     with torch.no_grad():
-        segmented = isinstance(_stream(network, stream), TSN)
+        segmented = isinstance(_stream(network, stream), SegmentNetwork)
         weights = slope.flatten(3 if segmented else 2).mean(-1)  # (N, S, K) or (N, K)
         return ClassActivation(_enlarged(_map(feature_map, weights, segmented).relu(), inputs, stream), classes)
 
 
-def _stream(network: _Network, stream: Stream) -> Backbone | TSN | I3D:
+def _stream(network: _Network, stream: Stream) -> Backbone | TSN | TRN | I3D:
     if not isinstance(network, CooperativeCrossStream):
         return network
     return network.spatial if stream == "spatial" else network.temporal

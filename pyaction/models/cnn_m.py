@@ -97,6 +97,7 @@ class CNNM2048(Backbone):
 
     def classify(self, vector: Tensor) -> Tensor | tuple[Tensor, ...]:
         """`(N, 2048)` -> logits `(N, classes)`, or a tuple of them: dropout and fc8."""
+        self._check_classifier()
         return self.fc8(self.dropout7(vector))
 
     def _initialise(self) -> None:

@@ -6,6 +6,7 @@ Zhang, Xu, Shen and Shen, "Cooperative Cross-Stream Network for Discriminative A
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from pyaction.models.checks import check_floating
 from pyaction.models.i3d import I3D
+from pyaction.models.trn import TRN
 from pyaction.models.tsn import TSN
 
 Exchange = Literal["own", "cross"]
@@ -138,9 +140,13 @@ class CooperativeCrossStream(nn.Module):
     `shared=False` is "CB"; `connection=False` is "CS". With both, the network also starts as the two streams it is
     given, trained or not, and departs from there.
 
+    The relations of `TRN` see the projections of the shared block, before their own reduction. In training both
+    streams see the same tuples of segments: `network(frames, flow, network.spatial.draw_tuples(generator))`.
+
     Args:
-        spatial: `TSN` over any backbone, or `I3D`, for RGB.
-        temporal: The same for flow; the feature maps and vectors of both have one size.
+        spatial: `TSN` or `TRN` over any backbone, or `I3D`, for RGB.
+        temporal: The same for flow; classes, and the sizes of feature maps and vectors are those of the other, and so
+            are the scales of `TRN`, and the segments where they are fixed.
         connection: Whether there is a `ConnectionBlock`.
         shared: Whether there is a `SharedBlock`. Without one, embeddings are the streams' own feature vectors.
         exchange: See `ConnectionBlock`.
@@ -149,8 +155,8 @@ class CooperativeCrossStream(nn.Module):
     Source: paper 001 (Zhang et al., 2019), sections 3 and 4.3.
 
     Raises:
-        TypeError: A stream is neither TSN nor I3D, or they are not of one kind.
-        ValueError: Feature maps or vectors of the streams differ in size, or there is no such exchange.
+        TypeError: A stream is neither TSN nor TRN nor I3D, or they are not of one kind.
+        ValueError: The streams are one network, or do not fit each other; or there is no such exchange.
 
     Example:
         >>> from pyaction import models
@@ -164,35 +170,28 @@ class CooperativeCrossStream(nn.Module):
     def __init__(
         self,
         *,
-        spatial: TSN | I3D,
-        temporal: TSN | I3D,
+        spatial: TSN | TRN | I3D,
+        temporal: TSN | TRN | I3D,
         connection: bool = True,
         shared: bool = True,
         exchange: Exchange = "own",
         normalize: bool = True,
     ) -> None:
         super().__init__()
-        kinds = [type(stream) for stream in (spatial, temporal)]
-        if kinds not in ([TSN, TSN], [I3D, I3D]):
-            names = " and ".join(kind.__name__ for kind in kinds)
-            raise TypeError(f"{self._name}: spatial and temporal must both be TSN or both be I3D; got {names}")
-        if _sizes(spatial) != _sizes(temporal):
-            raise ValueError(
-                f"{self._name}: spatial and temporal must have feature maps and vectors of one size; "
-                f"got {_sizes(spatial)} and {_sizes(temporal)}"
-            )
+        _check_streams(self._name, spatial, temporal)
         channels, size = _sizes(spatial)
         self.spatial = spatial
         self.temporal = temporal
         self.connection = ConnectionBlock(channels=channels, exchange=exchange) if connection else None
         self.shared = SharedBlock(size=size, normalize=normalize) if shared else None
 
-    def forward(self, frames: Tensor, flow: Tensor) -> CrossStreamOutput:
+    def forward(self, frames: Tensor, flow: Tensor, tuples: Sequence[Tensor] | None = None) -> CrossStreamOutput:
         """Scores and embeddings of videos.
 
         Args:
-            frames: `(N, S, C, H, W)` for TSN, `(N, T, C, H, W)` for I3D, as the spatial stream takes them.
+            frames: `(N, S, C, H, W)` for TSN and TRN, `(N, T, C, H, W)` for I3D, as the spatial stream takes them.
             flow: The same for the temporal stream; N, S, H and W are those of the frames.
+            tuples: For TRN alone: what `draw_tuples` of either stream gives; None: each stream's of evaluation.
 
         Returns:
             Of each stream; scores of both are averaged for a decision.
@@ -202,12 +201,12 @@ class CooperativeCrossStream(nn.Module):
             ValueError: an argument is not what its stream takes, or the feature maps of both differ in shape.
         """
         spatial_map, temporal_map = self.feature_maps(frames, flow)
-        spatial_logits, spatial_embeddings = self.classify("spatial", spatial_map)
-        temporal_logits, temporal_embeddings = self.classify("temporal", temporal_map)
+        spatial_logits, spatial_embeddings = self.classify("spatial", spatial_map, tuples)
+        temporal_logits, temporal_embeddings = self.classify("temporal", temporal_map, tuples)
         return CrossStreamOutput(spatial_logits, temporal_logits, spatial_embeddings, temporal_embeddings)
 
     def feature_maps(self, frames: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-        """The feature maps of both streams behind the connection; as `TSN.feature_map` or `I3D.feature_map`."""
+        """The feature maps of both streams behind the connection; as the `feature_map` of `TSN`, `TRN` or `I3D`."""
         spatial, temporal = self.spatial.feature_map(frames), self.temporal.feature_map(flow)
         if spatial.shape != temporal.shape:
             raise ValueError(
@@ -222,21 +221,53 @@ class CooperativeCrossStream(nn.Module):
         connected = self.connection(spatial.flatten(0, 1), temporal.flatten(0, 1))
         return connected[0].unflatten(0, segments), connected[1].unflatten(0, segments)
 
-    def classify(self, stream: Stream, feature_map: Tensor) -> tuple[Tensor, Tensor]:
+    def classify(
+        self, stream: Stream, feature_map: Tensor, tuples: Sequence[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Logits `(N, classes)` and embeddings `(N, D)` of one stream, from what `feature_maps` gives of it."""
         network = self.spatial if stream == "spatial" else self.temporal
         vectors = network.to_vectors(feature_map)  # (N, S, D)
         if self.shared is None:
-            return network.classify(vectors), _mean_over_segments(vectors)
-        projected, embeddings = self.shared(vectors)
-        return network.classify(projected), embeddings
+            embeddings = _mean_over_segments(vectors)
+        else:
+            vectors, embeddings = self.shared(vectors)
+        if isinstance(network, TRN):
+            return network.classify(vectors, tuples), embeddings
+        if tuples is not None:
+            raise ValueError(f"{self._name}: tuples are for streams of TRN; these are {type(network).__name__}")
+        return network.classify(vectors), embeddings
 
     @property
     def _name(self) -> str:
         return f"models.{type(self).__name__}"
 
 
-def _sizes(stream: TSN | I3D) -> tuple[int, int]:
+def _check_streams(caller: str, spatial: TSN | TRN | I3D, temporal: TSN | TRN | I3D) -> None:
+    kinds = type(spatial), type(temporal)
+    if kinds not in ((TSN, TSN), (TRN, TRN), (I3D, I3D)):
+        names = " and ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"{caller}: spatial and temporal must both be TSN, both TRN or both I3D; got {names}")
+    if spatial is temporal:
+        raise ValueError(f"{caller}: spatial and temporal must be two networks; got one twice")
+    others = _traits(temporal)
+    for trait, value in _traits(spatial).items():
+        if value != others.get(trait, value):
+            raise ValueError(
+                f"{caller}: spatial and temporal must have the same {trait}; got {value} and {others[trait]}"
+            )
+
+
+def _traits(stream: TSN | TRN | I3D) -> dict[str, object]:
+    """What both streams must have in common; of what one of them alone has, nothing."""
+    traits: dict[str, object] = {"sizes of feature map and vector": _sizes(stream), "classes": stream.classes}
+    if not isinstance(stream, I3D) and stream.fixed_segments:
+        traits["segments"] = stream.segments
+    if isinstance(stream, TRN):
+        traits["scales"] = list(stream.scales)
+    return traits
+
+
+def _sizes(stream: TSN | TRN | I3D) -> tuple[int, int]:
     """Channels of the feature map, length of the vectors."""
     if isinstance(stream, I3D):
         return (stream.logits.conv3d.in_channels,) * 2

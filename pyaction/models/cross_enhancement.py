@@ -56,16 +56,11 @@ class _WithFrozenStreams(nn.Module):
 
     _frozen: tuple[str, ...]
 
-    def _freeze(self) -> None:
-        for name in self._frozen:
-            self.get_submodule(name).requires_grad_(False)
-        self.train()
-
     def train(self, mode: bool = True) -> Self:
-        """As of any module, but frozen streams stay in evaluation mode."""
+        """As of any module, but frozen streams stay in evaluation mode, and are frozen again if they were not."""
         super().train(mode)
         for name in self._frozen:
-            self.get_submodule(name).eval()
+            self.get_submodule(name).requires_grad_(False).eval()
         return self
 
 
@@ -73,7 +68,8 @@ class CrossEnhancement(_WithFrozenStreams):
     """A student and its frozen teacher, with one bridge inside and one at the output: paper 000, section 3.
 
     Flow teaches RGB on UCF-101 and HMDB-51 (section 3.1), RGB teaches flow on Kinetics (section 3.2): whichever
-    stream is the better one. Trained alone first, then given as the teacher; its parameters are frozen here.
+    stream is the better one. Trained alone first, then given as the teacher; its parameters are frozen here, and stay
+    so elsewhere until `requires_grad_(True)`. A student that is frozen whole, as a former teacher is, is thawed here.
 
     | bridge | to front | to medium | to rear |
     |---|---|---|---|
@@ -115,10 +111,10 @@ class CrossEnhancement(_WithFrozenStreams):
             raise ValueError(f"{name}: bridge must be one of {', '.join(BRIDGES)}; got {bridge!r}")
         if output not in ("features", "logits"):
             raise ValueError(f"{name}: output must be 'features' or 'logits'; got {output!r}")
-        if output == "logits" and _classes(teacher) != _classes(student):
+        if output == "logits" and teacher.classes != student.classes:
             raise ValueError(
                 f"{name}: teacher and student must have the same classes, for their logits to be compared; "
-                f"got {_classes(teacher)} and {_classes(student)}"
+                f"got {teacher.classes} and {student.classes}"
             )
         self.teacher = teacher
         self.student = student
@@ -126,7 +122,9 @@ class CrossEnhancement(_WithFrozenStreams):
         self.output = output
         taught, told = _POSITIONS[self.student_position], _POSITIONS[self.teacher_position]
         self.adapter = nn.Identity() if taught == told else nn.Conv3d(taught, told, 1)
-        self._freeze()
+        if not any(parameter.requires_grad for parameter in student.parameters()):
+            student.requires_grad_(True)  # but for what train() freezes again
+        self.train()
 
     def forward(self, student_clip: Tensor, teacher_clip: Tensor) -> CrossEnhancementOutput:
         """What is to be compared.
@@ -171,7 +169,8 @@ class CrossEnhancement(_WithFrozenStreams):
 class CrossEnhancedTwoStream(_WithFrozenStreams):
     """Both frozen streams, their logits side by side, and one fully connected layer: paper 000, end of section 3.1.
 
-    That layer alone is trained, by cross entropy. It starts as the mean of both streams' logits.
+    That layer alone is trained, by cross entropy. It starts as the mean of both streams' logits. The streams stay
+    frozen elsewhere too, until their `requires_grad_(True)`.
 
     Args:
         spatial: of RGB, trained.
@@ -193,10 +192,10 @@ class CrossEnhancedTwoStream(_WithFrozenStreams):
         super().__init__()
         name = "models.CrossEnhancedTwoStream"
         _check_streams(name, spatial=spatial, temporal=temporal)
-        classes = _classes(spatial)
-        if classes != _classes(temporal):
+        classes = spatial.classes
+        if classes != temporal.classes:
             raise ValueError(
-                f"{name}: spatial and temporal must have the same classes; got {classes} and {_classes(temporal)}"
+                f"{name}: spatial and temporal must have the same classes; got {classes} and {temporal.classes}"
             )
         self.spatial = spatial
         self.temporal = temporal
@@ -204,7 +203,7 @@ class CrossEnhancedTwoStream(_WithFrozenStreams):
         with torch.no_grad():
             self.fc.weight.copy_(torch.eye(classes).repeat(1, 2) / 2)
             self.fc.bias.zero_()
-        self._freeze()
+        self.train()
 
     def forward(self, frames: Tensor, flow: Tensor) -> Tensor:
         """Classifies videos.
@@ -236,10 +235,6 @@ def _check_streams(caller: str, **streams: object) -> None:
             raise TypeError(f"{caller}: {name} must be an I3D; got {type(stream).__name__}")
     if len(set(map(id, streams.values()))) == 1:
         raise ValueError(f"{caller}: {' and '.join(streams)} must be two networks; got one twice")
-
-
-def _classes(stream: I3D) -> int:
-    return stream.logits.conv3d.out_channels
 
 
 def _resized(x: Tensor, size: torch.Size) -> Tensor:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from pyaction.models.backbone import Backbone
+from pyaction.models.segments import SegmentNetwork
+
+if TYPE_CHECKING:
+    from pyaction.models.i3d import I3D  # which itself may start from an average
 
 
 def average_over_channels(weight: Tensor, in_channels: int) -> Tensor:
@@ -48,18 +54,21 @@ def first_convolution(network: nn.Module) -> nn.Conv2d | nn.Conv3d:
 
 
 @torch.no_grad()
-def adapt_first_convolution(network: Backbone, in_channels: int, *, pretrained: bool = True) -> None:
+def adapt_first_convolution(
+    network: Backbone | SegmentNetwork | I3D, in_channels: int, *, pretrained: bool = True
+) -> None:
     """Turns a network for RGB into one for `in_channels` channels, in place.
 
     The bias stays. Load the weights of RGB before, and make the optimizer after: the kernel is a new parameter.
 
     Args:
-        network: Any of the networks over images.
-        in_channels: C of the images from now on.
+        network: Any of the networks over images, `TSN` or `TRN` over one of them, or `I3D`.
+        in_channels: C of the images, segments or clips from now on.
         pretrained: Its kernel is worth keeping: see `average_over_channels`. Else the kernel is drawn anew, as
             torchvision does it (He et al., 2015, by fan-out), for an average would be the same in all channels.
 
     Raises:
+        TypeError: network is none of these.
         ValueError: in_channels is not positive.
 
     Example:
@@ -69,9 +78,14 @@ def adapt_first_convolution(network: Backbone, in_channels: int, *, pretrained: 
         >>> network(torch.rand(2, 10, 64, 64)).shape
         torch.Size([2, 5])
     """
-    convolution = first_convolution(network)
+    owner = network.backbone if isinstance(network, SegmentNetwork) else network
+    if not hasattr(owner, "in_channels"):
+        raise TypeError(
+            f"models.adapt_first_convolution: network must be a Backbone, TSN, TRN or I3D; got {type(network).__name__}"
+        )
+    convolution = first_convolution(owner)
     weight = average_over_channels(convolution.weight, in_channels)
     if not pretrained:
         nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
     convolution.weight = nn.Parameter(weight, requires_grad=convolution.weight.requires_grad)
-    convolution.in_channels = network.in_channels = in_channels
+    convolution.in_channels = owner.in_channels = in_channels

@@ -4,13 +4,19 @@ Carreira and Zisserman, "Quo Vadis, Action Recognition? A New Model and the Kine
 paddings, batch normalisation and names are those of the authors' released code.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyaction.models.checks import check_clip
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # Channels of the branches: 1x1x1 | 1x1x1 -> 3x3x3 | 1x1x1 -> 3x3x3 | pool -> 1x1x1.
 _MIXED = {
@@ -36,8 +42,8 @@ class I3D(nn.Module):
         classes: number of classes.
         in_channels: C: 3 for RGB, 2 for flow.
         dropout: probability before the classifier.
-        fixed_gamma: batch normalisation shifts but does not scale, as in the authors' code: its weights stay 1. They
-            are in the state dict all the same.
+        fixed_gamma: batch normalisation shifts but does not scale, as in the authors' code: its weights stay 1, frozen
+            anew at each `train()`. They are in the state dict all the same.
 
     Raises:
         ValueError: classes, in_channels or dropout is out of range.
@@ -99,10 +105,17 @@ class I3D(nn.Module):
             source = branches[0] + branches[2] + branches[4] + branches[5]
         self.dropout = nn.Dropout(dropout)
         self.logits = Classifier(source, classes)
-        if fixed_gamma:
+        self.fixed_gamma = fixed_gamma
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module; fixed weights of batch normalisation are frozen again if they were not."""
+        super().train(mode)
+        if self.fixed_gamma:
             for module in self.modules():
                 if isinstance(module, nn.BatchNorm3d):
                     module.weight.requires_grad_(False)
+        return self
 
     def forward(self, clip: Tensor) -> Tensor:
         """Logits `(N, classes)`, averaged over time.

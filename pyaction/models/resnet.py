@@ -87,4 +87,5 @@ class ResNet(Backbone):
 
     def classify(self, vector: Tensor) -> Tensor:
         """`(N, D)` -> logits `(N, classes)`: two fully connected layers."""
+        self._check_classifier()
         return self.fc2(self.dropout(F.relu(self.fc1(vector))))

@@ -19,19 +19,28 @@ class SegmentNetwork(nn.Module):
 
     Attributes:
         backbone: The network over images.
+        classes: How many scores there are.
+        segments: S in training.
+        fixed_segments: Whether clips must have just these segments, in evaluation too.
         in_channels: C of the segments; what a modality is to the network. See `adapt_first_convolution`.
     """
 
-    def __init__(self, backbone: Backbone, *, segments: int | None, partial_batch_norm: bool) -> None:
-        """`segments` is S where the network is bound to one."""
+    def __init__(
+        self, backbone: Backbone, *, classes: int, segments: int, fixed_segments: bool, partial_batch_norm: bool
+    ) -> None:
         super().__init__()
         if not isinstance(backbone, Backbone) or backbone.classes is not None:
             raise ValueError(f"{self._name}: backbone must be a network of pyaction.models made with classes=None")
+        for name, number in (("classes", classes), ("segments", segments)):
+            if number < 1:
+                raise ValueError(f"{self._name}: {name} must be at least 1; got {number}")
         self.backbone = backbone
-        self._segments = segments
+        self.classes = classes
+        self.segments = segments
+        self.fixed_segments = fixed_segments
         self.partial_batch_norm = partial_batch_norm
-        for norm in self._frozen_norms():
-            norm.requires_grad_(False)
+        if not partial_batch_norm:
+            self._thaw_norms()
         self.train()
 
     @property
@@ -44,10 +53,11 @@ class SegmentNetwork(nn.Module):
         return f"models.{type(self).__name__}"
 
     def train(self, mode: bool = True) -> Self:
-        """As of any module, but frozen batch normalisation keeps its statistics."""
+        """As of any module, but frozen batch normalisation keeps its statistics, and is frozen again if it was not."""
         super().train(mode)
-        for norm in self._frozen_norms():
-            norm.eval()
+        if self.partial_batch_norm:
+            for norm in self._later_norms():
+                norm.requires_grad_(False).eval()
         return self
 
     def feature_map(self, clips: Tensor) -> Tensor:
@@ -64,7 +74,8 @@ class SegmentNetwork(nn.Module):
             TypeError: clips is not a tensor.
             ValueError: clips has another shape, no segment, or is not floating point.
         """
-        check_floating(self._name, "clips", clips, ("N", self._segments or "S", self.in_channels, "H", "W"))
+        segments = self.segments if self.fixed_segments else "S"
+        check_floating(self._name, "clips", clips, ("N", segments, self.in_channels, "H", "W"))
         if clips.shape[1] == 0:
             raise ValueError(f"{self._name}: clips must have at least one segment; got shape {list(clips.shape)}")
         return self.backbone.feature_map(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
@@ -77,7 +88,14 @@ class SegmentNetwork(nn.Module):
         """`(N, S, C, H, W)` -> `(N, S, D)`; what `feature_map` says of clips holds."""
         return self.to_vectors(self.feature_map(clips))
 
-    def _frozen_norms(self) -> list[_BatchNorm]:
+    def _later_norms(self) -> list[_BatchNorm]:
         """All batch normalisation but the first, which has to follow the new input's statistics."""
-        norms = [module for module in self.backbone.modules() if isinstance(module, _BatchNorm)]
-        return norms[1:] if self.partial_batch_norm else []
+        return [module for module in self.backbone.modules() if isinstance(module, _BatchNorm)][1:]
+
+    def _thaw_norms(self) -> None:
+        """If just what partial batch normalisation freezes is frozen, another network has left the backbone so."""
+        frozen = {id(parameter) for parameter in self.backbone.parameters() if not parameter.requires_grad}
+        norms = self._later_norms()
+        if frozen == {id(parameter) for norm in norms for parameter in norm.parameters()}:
+            for norm in norms:
+                norm.requires_grad_()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -37,6 +38,13 @@ class TRN(SegmentNetwork):
         seed: Decides the tuples of evaluation.
         partial_batch_norm: As for `TSN`.
 
+    Attributes:
+        backbone: As given.
+        classes: As given.
+        segments: As given; clips must have just these.
+        scales: Numbers of segments in a tuple: S, ..., 2, or S alone.
+        in_channels: C of the segments.
+
     Source: Zhou et al., "Temporal Relational Reasoning in Videos", ECCV 2018, sections 3.1 and 3.2. Reduction, widths
     and the sum after the last layer are those of its authors' release, whose evaluation draws tuples too.
 
@@ -66,17 +74,18 @@ class TRN(SegmentNetwork):
         seed: int = 0,
         partial_batch_norm: bool = True,
     ) -> None:
-        super().__init__(backbone, segments=segments, partial_batch_norm=partial_batch_norm)
         if scales not in ("multi", "single"):
             raise ValueError(f"{self._name}: scales must be 'multi' or 'single'; got {scales!r}")
         if hidden is None:
             hidden = 256 if scales == "multi" else 512
         if segments < 2:
             raise ValueError(f"{self._name}: segments must be at least 2; got {segments}")
-        for name, number in (("classes", classes), ("features", features), ("hidden", hidden)):
+        for name, number in (("features", features), ("hidden", hidden)):
             if number < 1:
                 raise ValueError(f"{self._name}: {name} must be at least 1; got {number}")
-        self.segments = segments
+        super().__init__(
+            backbone, classes=classes, segments=segments, fixed_segments=True, partial_batch_norm=partial_batch_norm
+        )
         self.scales = tuple(range(segments, 1, -1)) if scales == "multi" else (segments,)
         self.dropout = nn.Dropout(dropout)
         self.reduction = nn.Linear(backbone.vector_size, features)
@@ -122,13 +131,18 @@ class TRN(SegmentNetwork):
         Raises:
             TypeError: clips is not a tensor.
             ValueError: clips has another shape, or is not floating point; in training there are no tuples, though
-                there is more than one scale; or tuples has other shapes than those of `draw_tuples`.
+                there is more than one scale; or tuples are not such as `draw_tuples` gives. (Compiled and exported
+                networks look at their shapes alone.)
         """
+        return self.classify(self.segment_vectors(clips), tuples)
+
+    def classify(self, vectors: Tensor, tuples: Sequence[Tensor] | None = None) -> Tensor:
+        """`(N, S, D)` -> logits `(N, classes)`: dropout, reduction and relations; tuples as for `forward`."""
         tuples = self._checked(tuples)
-        vectors = self.reduction(self.dropout(self.segment_vectors(clips)))  # (N, S, D)
+        reduced = self.reduction(self.dropout(vectors))  # (N, S, features)
         scores = []
         for relation, scale in zip(self.relations, tuples, strict=True):
-            ordered = vectors[:, scale.to(vectors.device)].flatten(2)  # (N, M, s D)
+            ordered = reduced[:, scale.to(reduced.device)].flatten(2)  # (N, M, s features)
             scores.append(relation(ordered).sum(1))
         return torch.stack(scores).sum(0)
 
@@ -140,4 +154,10 @@ class TRN(SegmentNetwork):
         if [scale.shape[1:] for scale in tuples] != [(scale,) for scale in self.scales]:
             got = [list(scale.shape) for scale in tuples]
             raise ValueError(f"{self._name}: tuples must be [M, s] for each s of {list(self.scales)}; got shapes {got}")
+        if not torch.compiler.is_compiling():  # a graph has no values to look at
+            for row in chain.from_iterable(scale.tolist() for scale in tuples):
+                if row != sorted(set(row).intersection(range(self.segments))):
+                    raise ValueError(
+                        f"{self._name}: tuples must be rising indices from 0 to {self.segments - 1}; got {row}"
+                    )
         return tuples

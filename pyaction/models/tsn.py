@@ -32,7 +32,15 @@ class TSN(SegmentNetwork):
         dropout: Probability before the classifier: 0.8 with RGB, 0.7 with flow.
         consensus: As above.
         partial_batch_norm: Whether all batch normalisation of the backbone but the first is frozen: its statistics
-            by `train()`, its weights by `requires_grad`.
+            by `train()`, its weights by `requires_grad`, anew at each `train()`. False thaws a backbone that another
+            network has left so; what you froze yourself beyond that stays frozen.
+
+    Attributes:
+        backbone: As given.
+        classes: As given.
+        segments: As given.
+        fixed_segments: Whether clips must have just these segments, in evaluation too.
+        in_channels: C of the segments.
 
     Source: Wang et al., "Temporal Segment Networks", ECCV 2016, sections 3.1 and 3.2; paper 001 (Zhang et al., 2019),
     section 4.3.
@@ -57,16 +65,15 @@ class TSN(SegmentNetwork):
         consensus: Consensus = "average",
         partial_batch_norm: bool = True,
     ) -> None:
-        bound = segments if consensus == "concatenation" else None
-        super().__init__(backbone, segments=bound, partial_batch_norm=partial_batch_norm)
         if consensus not in get_args(Consensus):
             raise ValueError(f"{self._name}: consensus must be one of {get_args(Consensus)}; got {consensus!r}")
-        for name, number in (("classes", classes), ("segments", segments)):
-            if number < 1:
-                raise ValueError(f"{self._name}: {name} must be at least 1; got {number}")
+        fixed = consensus == "concatenation"
+        super().__init__(
+            backbone, classes=classes, segments=segments, fixed_segments=fixed, partial_batch_norm=partial_batch_norm
+        )
         self.consensus = consensus
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(backbone.vector_size * (bound or 1), classes)
+        self.fc = nn.Linear(backbone.vector_size * (segments if fixed else 1), classes)
         nn.init.normal_(self.fc.weight, std=0.001)
         nn.init.zeros_(self.fc.bias)
 

@@ -75,4 +75,5 @@ class VGG16(Backbone):
 
     def classify(self, vector: Tensor) -> Tensor:
         """`(N, 4096)` -> logits `(N, classes)`: dropout and the last layer."""
+        self._check_classifier()
         return self.classifier[5:](vector)

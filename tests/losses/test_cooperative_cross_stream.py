@@ -180,7 +180,29 @@ def test_rejects(change: dict[str, Any], message: str) -> None:
         cooperative_cross_stream_loss(**{**arguments, "labels": LABELS, **WEIGHTS, **change})
 
 
+@pytest.mark.parametrize(
+    "name", ["spatial_logits", "temporal_logits", "spatial_embeddings", "temporal_embeddings", "labels"]
+)
+def test_rejects_lists(name: str) -> None:
+    names = ("spatial_logits", "temporal_logits", "spatial_embeddings", "temporal_embeddings")
+    values = dict(zip(names, (*[torch.rand(6, 9)] * 2, *sample(torch.float32)), strict=True))
+    values["labels"] = LABELS
+    arguments: dict[str, Any] = {**values, name: values[name].tolist()}
+    with pytest.raises(TypeError, match=rf"^cooperative_cross_stream_loss: {name} must be a torch.Tensor; got list$"):
+        cooperative_cross_stream_loss(**arguments)
+    if name == "labels" or name.endswith("embeddings"):
+        spatial, temporal, labels = (arguments[key] for key in ("spatial_embeddings", "temporal_embeddings", "labels"))
+        name = name.removesuffix("_embeddings")
+        with pytest.raises(TypeError, match=rf"^cross_modality_triplet_loss: {name} must be a torch.Tensor; got list$"):
+            cross_modality_triplet_loss(spatial, temporal, labels)
+
+
 def test_rejects_embeddings() -> None:
+    message = "^discriminative_embedding_loss: {} must be a torch.Tensor; got list$"
+    with pytest.raises(TypeError, match=message.format("embeddings")):
+        discriminative_embedding_loss([[0.3]], LABELS[:1])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=message.format("labels")):
+        discriminative_embedding_loss(torch.rand(1, 3), [4])  # type: ignore[arg-type]
     message = r"^discriminative_embedding_loss: embeddings must be \[N, D\] and labels \[N\]; got \[6\] and \[6\]$"
     with pytest.raises(ValueError, match=message):
         discriminative_embedding_loss(torch.rand(6), LABELS)

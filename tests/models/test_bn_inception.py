@@ -1,47 +1,13 @@
 """BN-Inception against plain functions, written from the published table of its layers."""
 
+import math
+
 import torch
 import torch.nn.functional as F
+from models.bn_inception_table import TABLE, convolutions, trunk_parameters
 from torch import Tensor
 
 from pyaction import models
-
-# Block: 1x1, 3x3 reduce, 3x3, double reduce, double, projection, output; None: the block halves the resolution.
-TABLE = {
-    "3a": (64, 64, 64, 64, 96, 32, 256),
-    "3b": (64, 64, 96, 64, 96, 64, 320),
-    "3c": (None, 128, 160, 64, 96, None, 576),
-    "4a": (224, 64, 96, 96, 128, 128, 576),
-    "4b": (192, 96, 128, 96, 128, 128, 576),
-    "4c": (160, 128, 160, 128, 160, 128, 608),
-    "4d": (96, 128, 192, 160, 192, 128, 608),
-    "4e": (None, 128, 192, 192, 256, None, 1056),
-    "5a": (352, 192, 320, 160, 224, 128, 1024),
-    "5b": (352, 192, 320, 192, 224, 128, 1024),
-}
-
-
-def convolutions(channels: int) -> dict[str, tuple[int, int, int]]:
-    """Name -> input channels, filters, size."""
-    found = {
-        "conv1_7x7_s2": (channels, 64, 7),
-        "conv2_3x3_reduce": (64, 64, 1),
-        "conv2_3x3": (64, 192, 3),
-    }
-    before = 192
-    for block, (single, reduce3, triple, reduce5, double, projection, after) in TABLE.items():
-        prefix = f"inception_{block}_"
-        if single is not None:
-            found[f"{prefix}1x1"] = (before, single, 1)
-        found[f"{prefix}3x3_reduce"] = (before, reduce3, 1)
-        found[f"{prefix}3x3"] = (reduce3, triple, 3)
-        found[f"{prefix}double_3x3_reduce"] = (before, reduce5, 1)
-        found[f"{prefix}double_3x3_1"] = (reduce5, double, 3)
-        found[f"{prefix}double_3x3_2"] = (double, double, 3)
-        if projection is not None:
-            found[f"{prefix}pool_proj"] = (before, projection, 1)
-        before = after
-    return found
 
 
 def reference(weights: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -108,6 +74,7 @@ def test_names_and_counts() -> None:
         shapes |= {f"{name}_bn.{kind}": (filters,) for kind in ("weight", "bias")}
     shapes |= {"fc.weight": (101, 1024), "fc.bias": (101,)}
     assert {name: tuple(value.shape) for name, value in network.named_parameters()} == shapes
+    assert trunk_parameters(10) + 1025 * 101 == sum(map(math.prod, shapes.values()))
     statistics = {name for name, _ in network.named_buffers()}
     kinds = ("running_mean", "running_var", "num_batches_tracked")
     assert statistics == {f"{name}_bn.{kind}" for name in convolutions(10) for kind in kinds}

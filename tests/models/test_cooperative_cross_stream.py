@@ -1,11 +1,14 @@
 """pyaction.models.CooperativeCrossStream and its blocks, against equations 1 to 3 of paper 001 written out."""
 
 import itertools
+import math
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
+from torch.utils._pytree import tree_leaves
 
 from pyaction import models
 from pyaction.models.cooperative_cross_stream import Exchange
@@ -20,9 +23,26 @@ def drawn(block: models.ConnectionBlock) -> models.ConnectionBlock:
 
 def tsn_streams(**options: Any) -> dict[str, models.TSN]:
     return {
-        name: models.TSN(models.ResNet(classes=None, depth=18, in_channels=channels), classes=5, **options)
+        name: models.TSN(models.ResNet(classes=None, depth=18, in_channels=channels), **{"classes": 5, **options})
         for name, channels in (("spatial", 3), ("temporal", 10))
     }
+
+
+def trn_streams(**options: Any) -> dict[str, models.TRN]:
+    streams = {
+        name: models.TRN(
+            models.ResNet(classes=None, depth=18, in_channels=channels),
+            **{"classes": 5, "segments": 3, "features": 12, "hidden": 9, **options},
+        )
+        for name, channels in (("spatial", 3), ("temporal", 10))
+    }
+    for stream in streams.values():
+        nn.init.normal_(stream.reduction.weight, std=0.1)  # as if trained
+    return streams
+
+
+DRAWN = (torch.tensor([[0, 1, 2]]), torch.tensor([[0, 1], [1, 2]]))  # tuples, as `TRN.draw_tuples` gives them
+STREAMS = {"tsn": (tsn_streams, ()), "trn": (trn_streams, (DRAWN,))}  # and what training takes beside the videos
 
 
 def videos(batch: int = 2) -> tuple[Tensor, Tensor]:
@@ -100,25 +120,28 @@ def test_segments_are_connected_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_baseline_is_two_networks(training: bool) -> None:
-    streams = tsn_streams(dropout=0.3)
+@pytest.mark.parametrize("kind", STREAMS)
+def test_baseline_is_two_networks(kind: str, training: bool) -> None:
+    make, tuples = STREAMS[kind]
+    streams, given = make(dropout=0.3), tuples if training else ()
     network = models.CooperativeCrossStream(**streams, connection=False, shared=False).train(training)
     frames, flow = videos()
     torch.manual_seed(3)
-    output = network(frames, flow)
+    output = network(frames, flow, *given)
     assert len(list(network.parameters())) == sum(len(list(stream.parameters())) for stream in streams.values())
     torch.manual_seed(3)
-    assert torch.equal(output.spatial_logits, streams["spatial"](frames))
-    assert torch.equal(output.temporal_logits, streams["temporal"](flow))
+    assert torch.equal(output.spatial_logits, streams["spatial"](frames, *given))
+    assert torch.equal(output.temporal_logits, streams["temporal"](flow, *given))
     if not training:
         vectors = streams["temporal"].segment_vectors(flow)
         torch.testing.assert_close(output.temporal_embeddings, vectors.sum(1) / 3)
 
 
 @pytest.mark.parametrize(("connection", "shared"), list(itertools.product([False, True], repeat=2)))
-def test_ablations(connection: bool, shared: bool) -> None:
+@pytest.mark.parametrize("kind", STREAMS)
+def test_ablations(kind: str, connection: bool, shared: bool) -> None:
     """Each part is there or not; at the start all give the streams' own scores; later, what they are for."""
-    streams = {name: stream.eval() for name, stream in tsn_streams().items()}
+    streams = {name: stream.eval() for name, stream in STREAMS[kind][0]().items()}
     network = models.CooperativeCrossStream(**streams, connection=connection, shared=shared).eval()
     parts = {name.split(".")[0] for name, _ in network.named_parameters()} - {"spatial", "temporal"}
     assert ("connection" in parts, "shared" in parts) == (connection, shared)
@@ -168,19 +191,121 @@ def test_over_i3d() -> None:
     assert not torch.equal(network(*clips).spatial_logits, output.spatial_logits)
 
 
-def test_training_reaches_everything() -> None:
+@pytest.mark.parametrize("kind", STREAMS)
+def test_training_reaches_everything(kind: str) -> None:
     """Scores of one stream alone teach the other."""
-    network = models.CooperativeCrossStream(**tsn_streams(dropout=0.3, partial_batch_norm=False))
+    make, tuples = STREAMS[kind]
+    network = models.CooperativeCrossStream(**make(dropout=0.3, partial_batch_norm=False))
     drawn(network.connection)
-    network(*videos()).spatial_logits.square().sum().backward()
+    network(*videos(), *tuples).spatial_logits.square().sum().backward()
     names = {name for name, parameter in network.named_parameters() if parameter.grad is None}
-    assert names == {"temporal.fc.weight", "temporal.fc.bias", "connection.temporal.weight"}
+    heads = {
+        name for name, _ in network.named_parameters() if name.startswith("temporal.") and ".backbone." not in name
+    }
+    assert names == {*heads, "connection.temporal.weight"}
     assert network.temporal.backbone.conv1.weight.grad.abs().max() > 0
+
+
+def over_trn() -> models.CooperativeCrossStream:
+    network = models.CooperativeCrossStream(**trn_streams(), exchange="cross")
+    assert network.connection is not None
+    nn.init.normal_(network.connection.spatial.weight, std=0.05)
+    nn.init.normal_(network.connection.temporal.weight, std=0.05)
+    return network
+
+
+@torch.no_grad()
+def test_relations_see_the_given_tuples() -> None:
+    """In both streams the same; else those of evaluation, which are of three segments all pairs."""
+    network, clips = over_trn().eval(), videos()
+    everything = (DRAWN[0], torch.tensor([[0, 1], [0, 2], [1, 2]]))
+    torch.testing.assert_close(network(*clips), network(*clips, everything))
+    output = network(*clips, DRAWN)
+    maps = network.feature_maps(*clips)
+    for name, feature_map, logits in (
+        ("spatial", maps[0], output.spatial_logits),
+        ("temporal", maps[1], output.temporal_logits),
+    ):
+        stream = network.get_submodule(name)
+        projected, _ = network.shared(stream.to_vectors(feature_map))
+        torch.testing.assert_close(logits, stream.classify(projected, DRAWN))
+        assert not torch.allclose(logits, stream.classify(projected))
+    assert torch.equal(output.spatial_embeddings, network(*clips).spatial_embeddings)
+
+
+def test_trn_in_training() -> None:
+    """Tuples are asked for; whatever is drawn runs through one graph, and everything learns."""
+    network, clips = over_trn(), videos()
+    with pytest.raises(ValueError, match=r"^models\.TRN: in training give tuples, by draw_tuples\(generator\)$"):
+        network(*clips)
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    compiled = torch.compile(network, fullgraph=True, backend=counter)
+    generator = torch.Generator().manual_seed(8)
+    for _ in range(2):
+        output = compiled(*clips, network.spatial.draw_tuples(generator))
+        sum(value.square().sum() for value in output).backward()
+    assert counter.frame_count == 1
+    learns = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert learns == {name for name, parameter in network.named_parameters() if parameter.grad is not None}
+    assert {"connection.phi.weight", "shared.projection.bias", "temporal.relations.1.3.bias"} <= learns
+
+
+@torch.no_grad()
+def test_trn_compiled_exported_and_loaded() -> None:
+    network, clips = over_trn().eval(), videos()
+    expected = network(*clips)
+    torch._dynamo.reset()
+    compiled = torch.compile(network, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(*clips), expected, rtol=1e-4, atol=1e-5)
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.export.export(network, clips, dynamic_shapes=({0: batch}, {0: batch}))
+    for number in (1, 3):
+        others = videos(number)
+        torch.testing.assert_close(tree_leaves(program.module()(*others)), list(network(*others)), rtol=1e-4, atol=1e-5)
+    loaded = models.CooperativeCrossStream(**trn_streams(seed=4), exchange="cross").eval()
+    loaded.load_state_dict(network.state_dict())
+    assert all(map(torch.equal, loaded(*clips), expected))
+
+
+def test_grad_cam_over_trn() -> None:
+    """Segment by segment."""
+    network, clips = over_trn().eval(), videos()
+    activation = models.grad_cam(network, *clips, stream="temporal")
+    feature_map = network.feature_maps(*clips)[1].detach().requires_grad_()
+    scores, _ = network.classify("temporal", feature_map)
+    (slope,) = torch.autograd.grad(scores.gather(1, activation.classes[:, None]).sum(), feature_map)
+    coarse = (slope.mean((3, 4), keepdim=True) * feature_map.detach()).sum(2).relu()
+    torch.testing.assert_close(activation.maps, nn.functional.interpolate(coarse, (32, 64), mode="bilinear"))
+    with pytest.raises(ValueError, match="which TRN does not; take grad_cam$"):
+        models.class_activation_map(network, *clips)
+
+
+def test_trn_autocast() -> None:
+    network, clips = over_trn().eval(), videos()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = network(*clips)
+    with torch.no_grad():
+        exact = network(*clips)
+    for value, expected in zip(output, exact, strict=True):
+        assert (value.float() - expected).abs().max() < 0.1 * expected.abs().max()
+    assert output.spatial_embeddings.dtype == torch.float32
+    sum(value.float().square().sum() for value in output).backward()
+    for name, parameter in network.named_parameters():
+        assert not parameter.requires_grad or math.isfinite(float(parameter.grad.sum())), name
 
 
 def meta_i3d(**options: Any) -> models.I3D:
     with torch.device("meta"):
-        return models.I3D(classes=5, **options)
+        return models.I3D(**{"classes": 5, **options})
+
+
+def ccs(spatial: Any, temporal: Any) -> nn.Module:
+    return models.CooperativeCrossStream(spatial=spatial, temporal=temporal)
+
+
+with torch.device("meta"):
+    ONE = tsn_streams()["spatial"]
 
 
 @pytest.mark.parametrize(
@@ -193,15 +318,32 @@ def meta_i3d(**options: Any) -> models.I3D:
         (lambda: models.ConnectionBlock(channels=4, exchange="both"), ValueError,
          r"ConnectionBlock: exchange must be one of \('own', 'cross'\); got 'both'"),
         (lambda: models.CooperativeCrossStream(spatial=meta_i3d(), temporal=tsn_streams()["temporal"]), TypeError,
-         "CooperativeCrossStream: spatial and temporal must both be TSN or both be I3D; got I3D and TSN"),
+         "CooperativeCrossStream: spatial and temporal must both be TSN, both TRN or both I3D; got I3D and TSN"),
+        (lambda: models.CooperativeCrossStream(
+            spatial=tsn_streams()["spatial"], temporal=trn_streams()["temporal"]), TypeError,
+         "CooperativeCrossStream: .* both be TSN, both TRN or both I3D; got TSN and TRN"),
+        (lambda: ccs(ONE, ONE), ValueError,
+         "CooperativeCrossStream: spatial and temporal must be two networks; got one twice"),
+        (lambda: ccs(ONE, tsn_streams(classes=7)["temporal"]), ValueError,
+         "CooperativeCrossStream: spatial and temporal must have the same classes; got 5 and 7"),
+        (lambda: ccs(meta_i3d(), meta_i3d(classes=7)), ValueError,
+         "CooperativeCrossStream: spatial and temporal must have the same classes; got 5 and 7"),
+        (lambda: ccs(trn_streams(segments=4)["spatial"], trn_streams()["temporal"]), ValueError,
+         "CooperativeCrossStream: spatial and temporal must have the same segments; got 4 and 3"),
+        (lambda: ccs(trn_streams(scales="single")["spatial"], trn_streams()["temporal"]), ValueError,
+         r"CooperativeCrossStream: spatial and temporal must have the same scales; got \[3\] and \[3, 2\]"),
+        (lambda: ccs(
+            tsn_streams(segments=4, consensus="concatenation")["spatial"],
+            tsn_streams(consensus="concatenation")["temporal"]), ValueError,
+         "CooperativeCrossStream: spatial and temporal must have the same segments; got 4 and 3"),
         (lambda: models.CooperativeCrossStream(
             spatial=tsn_streams()["spatial"],
             temporal=models.TSN(models.BNInception(classes=None, in_channels=10), classes=5)), ValueError,
-         r"CooperativeCrossStream: .* of one size; got \(512, 512\) and \(1024, 1024\)"),
+         r"CooperativeCrossStream: .* the same sizes of feature map and vector; got \(512, 512\) and \(1024, 1024\)"),
     ],
 )  # fmt: skip
 def test_rejects_arguments(make: Any, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=rf"^models\.{message}$"):
+    with torch.device("meta"), pytest.raises(error, match=rf"^models\.{message}$"):
         make()
 
 
@@ -223,3 +365,11 @@ def test_rejects_streams_that_do_not_match() -> None:
     message = r"CooperativeCrossStream: frames and flow must give feature maps of one shape; got \[2, 3, .*\[2, 2, "
     with pytest.raises(ValueError, match=message):
         network(frames, flow[:, :2])
+    message = r"^models\.CooperativeCrossStream: tuples are for streams of TRN; these are TSN$"
+    with pytest.raises(ValueError, match=message):
+        network(frames, flow, DRAWN)
+
+
+def test_streams_without_fixed_segments_may_differ_in_training() -> None:
+    with torch.device("meta"):
+        ccs(tsn_streams(segments=4)["spatial"], tsn_streams(consensus="concatenation")["temporal"])

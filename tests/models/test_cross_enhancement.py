@@ -115,6 +115,40 @@ def test_the_teacher_stays_as_it_is() -> None:
     assert all(parameter.grad is None for parameter in network.teacher.parameters())
 
 
+def learning(network: nn.Module) -> set[str]:
+    return {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+def test_the_student_of_one_network_is_the_teacher_of_the_next() -> None:
+    """Who was frozen as a teacher, or in the final network, learns again as a student; but not its fixed gammas."""
+    flow, rgb = meta(in_channels=2), meta()
+    unfrozen = learning(rgb)
+    assert not any(name.endswith("bn.weight") for name in unfrozen)
+    models.CrossEnhancement(teacher=flow, student=rgb, bridge="a")
+    assert (learning(flow), learning(rgb)) == (set(), unfrozen)
+    models.CrossEnhancement(teacher=rgb, student=flow, bridge="a")
+    assert (learning(flow), learning(rgb)) == (unfrozen, set())
+    both(rgb, flow)
+    models.CrossEnhancement(teacher=flow, student=rgb, bridge="a")
+    assert (learning(flow), learning(rgb)) == (set(), unfrozen)
+
+
+def test_a_partly_frozen_student_stays_so() -> None:
+    student = meta().requires_grad_(False)
+    student.logits.requires_grad_(True)
+    enhancement(student=student)
+    assert learning(student) == {"logits.conv3d.weight", "logits.conv3d.bias"}
+
+
+def test_frozen_streams_are_frozen_again() -> None:
+    """By train(), after all was thawed; and fixed gammas of the student."""
+    network = enhancement()
+    expected = learning(network)
+    network.requires_grad_(True)
+    network.train()
+    assert learning(network) == expected
+
+
 @torch.no_grad()
 def test_final_layer(streams: dict[str, models.I3D]) -> None:
     """The mean of both logits at first; then, any linear function of them."""

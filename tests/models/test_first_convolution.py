@@ -44,6 +44,26 @@ def test_adapt_untrained() -> None:
     assert (weight[:, 0] - weight[:, 1]).std() > 0.01
 
 
+@pytest.mark.parametrize("make", [models.TSN, models.TRN])
+def test_adapt_segment_networks(make: type[models.TSN] | type[models.TRN]) -> None:
+    with torch.device("meta"):
+        network = make(models.ResNet(classes=None, depth=18), classes=5, segments=3).eval()
+        models.adapt_first_convolution(network, 10)
+        assert network(torch.zeros(2, 3, 10, 32, 32)).shape == (2, 5)
+    assert network.in_channels == network.backbone.in_channels == network.backbone.conv1.in_channels == 10
+
+
+@torch.no_grad()
+def test_adapt_i3d() -> None:
+    network = models.I3D(classes=5).eval()
+    grey = torch.randn(1, 8, 1, 32, 32)
+    before = network(grey.expand(-1, -1, 3, -1, -1))
+    models.adapt_first_convolution(network, 2)
+    assert network.in_channels == 2
+    shares = torch.tensor([1.25, 1.75]).view(2, 1, 1)
+    torch.testing.assert_close(network(grey * shares), before, rtol=1e-3, atol=1e-5)
+
+
 def test_first_convolution() -> None:
     network = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.Conv3d(2, 3, 1), nn.Conv2d(3, 4, 1)))
     assert first_convolution(network) is network[1][0]
@@ -54,3 +74,9 @@ def test_rejects() -> None:
         models.average_over_channels(torch.rand(2, 3, 1, 1), 0)
     with pytest.raises(ValueError, match=r"^models.first_convolution: Linear has no 2-D or 3-D convolution$"):
         first_convolution(nn.Linear(2, 3))
+    network = nn.Sequential(nn.Conv2d(3, 4, 1))
+    kernel = network[0].weight
+    message = r"^models.adapt_first_convolution: network must be a Backbone, TSN, TRN or I3D; got Sequential$"
+    with pytest.raises(TypeError, match=message):
+        models.adapt_first_convolution(network, 2)  # type: ignore[arg-type]
+    assert network[0].weight is kernel

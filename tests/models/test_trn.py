@@ -2,6 +2,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from models.bn_inception_table import trunk_parameters
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
@@ -71,6 +72,24 @@ def test_few_and_many_segments() -> None:
 
 
 @torch.no_grad()
+def test_classify(network: models.TRN) -> None:
+    """The layers behind the vectors."""
+    clips = torch.randn(2, 5, 3, 32, 32)
+    vectors, tuples = network.segment_vectors(clips), network.draw_tuples(seeded(4))
+    torch.testing.assert_close(network.classify(vectors), network(clips))
+    torch.testing.assert_close(network.classify(vectors, tuples), network(clips, tuples))
+
+
+@torch.no_grad()
+def test_exports_with_tuples(network: models.TRN) -> None:
+    """As an input, whose values no graph looks at."""
+    clips = torch.randn(2, 5, 3, 32, 32)
+    program = torch.export.export(network, (clips, network.draw_tuples(seeded(4))))
+    tuples = network.draw_tuples(seeded(9))
+    torch.testing.assert_close(program.module()(clips, tuples), network(clips, tuples))
+
+
+@torch.no_grad()
 def test_evaluation_sees_the_same_tuples(network: models.TRN) -> None:
     """In the same network, in another of the same seed, and in one of another seed that loads its weights."""
     clips = torch.randn(2, 5, 3, 32, 32)
@@ -96,8 +115,8 @@ def test_parameter_count(scales: str, segments: int) -> None:
         network = models.TRN(backbone, classes=174, scales=scales, segments=segments)  # type: ignore[arg-type]
     widths = [(scale * 256, 256) for scale in range(8, 1, -1)] if scales == "multi" else [(8 * 256, 512)]
     count = (1024 + 1) * 256 + sum((before + 1) * hidden + (hidden + 1) * 174 for before, hidden in widths)
-    trunk = sum(parameter.numel() for parameter in backbone.parameters())
-    assert sum(parameter.numel() for parameter in network.parameters()) == trunk + count
+    assert sum(parameter.numel() for parameter in network.parameters()) == trunk_parameters(3) + count
+    assert (network.classes, network.segments, network.fixed_segments) == (174, segments, True)
 
 
 def test_single_scale_needs_no_tuples() -> None:
@@ -122,6 +141,11 @@ def test_compile_in_training() -> None:
     assert all(parameter.grad is not None for parameter in network.relations.parameters())
 
 
+def related(*tuples: list[list[int]]) -> Tensor:
+    network = trn(segments=3)
+    return network.classify(torch.zeros(1, 3, 512), [torch.tensor(rows, device="cpu") for rows in tuples])
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -131,6 +155,10 @@ def test_compile_in_training() -> None:
         (lambda: trn(segments=3)(torch.zeros(1, 3, 3, 32, 32)), r"in training give tuples, by draw_tuples\(gen"),
         (lambda: trn(segments=3)(torch.zeros(1, 3, 3, 32, 32), [torch.zeros(1, 3)]),
          r"tuples must be \[M, s\] for each s of \[3, 2\]; got shapes \[\[1, 3\]\]"),
+        (lambda: related([[2, 1, 0]], [[0, 1]]), r"tuples must be rising indices from 0 to 2; got \[2, 1, 0\]"),
+        (lambda: related([[0, 1, 2]], [[0, 1], [2, 2]]), r"tuples must be rising indices from 0 to 2; got \[2, 2\]"),
+        (lambda: related([[0, 1, 2]], [[1, 3]]), r"tuples must be rising indices from 0 to 2; got \[1, 3\]"),
+        (lambda: related([[0, 1, 2]], [[-1, 2]]), r"tuples must be rising indices from 0 to 2; got \[-1, 2\]"),
     ],
 )  # fmt: skip
 def test_rejects(call: Callable[[], nn.Module], message: str) -> None:

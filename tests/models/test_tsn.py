@@ -2,6 +2,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from models.bn_inception_table import trunk_parameters
 from torch import Tensor, nn
 from torch.nn import BatchNorm2d
 
@@ -81,6 +82,14 @@ def test_backbones(make: Callable[[], models.Backbone], channels: int, size: int
     assert network.in_channels == channels + 2
 
 
+def test_parameter_count() -> None:
+    with torch.device("meta"):
+        network = models.TSN(models.BNInception(classes=None), classes=101, segments=7)
+    count = sum(parameter.numel() for parameter in network.parameters())
+    assert count == trunk_parameters(3) + (1024 + 1) * 101 == 10_373_765
+    assert (network.classes, network.segments, network.fixed_segments) == (101, 7, False)
+
+
 def test_head() -> None:
     network = tsn(dropout=0.7)
     assert network.fc.weight.std().item() == pytest.approx(0.001, rel=0.1)
@@ -117,6 +126,41 @@ def test_partial_batch_norm(make: Callable[[bool], SegmentNetwork], partial: boo
         assert (norm.weight.grad is None) == (norm.bias.grad is None) == frozen, name
         assert torch.equal(norm.weight, weight) == frozen, name
     assert network.backbone.conv1.weight.grad is not None
+
+
+def frozen(network: nn.Module) -> set[str]:
+    return {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+
+
+@pytest.mark.parametrize("make", [make_tsn, make_trn])
+def test_frozen_norms_are_frozen_again(make: Callable[[bool], SegmentNetwork]) -> None:
+    """By train(), after all was thawed."""
+    network = make(True)
+    expected = frozen(network)
+    assert len(expected) == 38  # of ResNet-18's 20 norms
+    network.requires_grad_(True)
+    assert not frozen(network)
+    network.train()
+    assert frozen(network) == expected
+
+
+def test_another_network_over_the_same_backbone() -> None:
+    """What partial batch normalisation has frozen thaws, what the user has does not; a refusal changes nothing."""
+    backbone = small_backbone()
+    with pytest.raises(ValueError, match="consensus must be"):
+        models.TSN(backbone, classes=5, consensus="mean")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="classes must be"):
+        models.TSN(backbone, classes=0)
+    with pytest.raises(ValueError, match="hidden must be"):
+        models.TRN(backbone, classes=5, hidden=0)
+    assert not frozen(backbone)
+    assert len(frozen(models.TSN(backbone, classes=5))) == 38
+    assert not frozen(models.TSN(backbone, classes=5, partial_batch_norm=False))
+    backbone.layer1.requires_grad_(False)
+    expected = {f"backbone.{name}" for name in frozen(backbone)}
+    network = models.TSN(backbone, classes=5, partial_batch_norm=False)
+    network.train()
+    assert frozen(network) == expected
 
 
 def test_dropout_is_drawn_in_training_alone() -> None:
