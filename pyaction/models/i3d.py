@@ -45,9 +45,9 @@ class I3D(nn.Module):
             paper starts from ImageNet. The classifier is new all the same; for other than three channels the first
             convolution is averaged, see `average_over_channels`. None: random.
 
-    Those weights expect RGB in [-1, 1], as I3D takes it. Amid a video of one frame the inflated network answers as
-    GoogLeNet does where both see the same places: height and width 16 k - 1, such as 223. At 224 its first windows lie
-    a pixel beside torchvision's, where TensorFlow, from which torchvision has the weights, puts them.
+    Those weights expect RGB in [-1, 1], as I3D takes it. In the middle of a video of one frame the inflated network
+    answers as GoogLeNet does where both see the same places: height and width 16 k - 1, such as 223. At 224 its first
+    windows lie a pixel beside torchvision's, where TensorFlow, from which torchvision has the weights, puts them.
 
     Raises:
         ValueError: classes, in_channels or dropout is out of range, or torchvision has no such weights.
