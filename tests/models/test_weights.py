@@ -223,26 +223,24 @@ def test_cross_modality(file: Path) -> None:
     torch.testing.assert_close(flow.conv.bias.detach(), values["conv.bias"], rtol=0, atol=0)
 
 
-def test_cross_modality_of_every_stream(file: Path) -> None:
+@pytest.mark.parametrize("names", [("spatial", "temporal"), ("teacher", "student"), ("motionnet", "temporal")])
+def test_cross_modality_of_every_stream(file: Path, names: tuple[str, str]) -> None:
     """Both from a file whose streams saw RGB; a convolution inside is no first one."""
-    values = filled(nn.ModuleDict({"spatial": Small(), "temporal": Small(), "shared": Small()}))
+
+    def streams(*channels: int) -> nn.ModuleDict:
+        modules = zip((*names, "shared"), channels, strict=True)
+        return nn.ModuleDict({name: Small(channels=count) for name, count in modules})
+
+    values = filled(streams(3, 3, 3))
     torch.save(values, file)
-
-    def streams(spatial: int, temporal: int, shared: int = 3) -> nn.ModuleDict:
-        channels = {"spatial": spatial, "temporal": temporal, "shared": shared}
-        return nn.ModuleDict({name: Small(channels=count) for name, count in channels.items()})
-
-    for channels, name in (((3, 10), "temporal"), ((4, 3), "spatial")):
+    for channels, name in (((4, 3, 3), names[0]), ((3, 10, 3), names[1])):
         with pytest.raises(ValueError, match=rf"{name}.conv.weight of .* must have shape .*; .* cross_modality=True"):
             models.load_weights(streams(*channels), file)
-    network = streams(4, 10)
-    assert models.load_weights(network, file, cross_modality=True).averaged == (
-        "spatial.conv.weight",
-        "temporal.conv.weight",
-    )
-    for name in ("spatial", "temporal"):
-        kernel = network.get_parameter(f"{name}.conv.weight").detach()
-        torch.testing.assert_close(kernel[:, 3], values[f"{name}.conv.weight"].mean(1))
+    network = streams(4, 10, 3)
+    report = models.load_weights(network, file, cross_modality=True)
+    assert report.averaged == tuple(f"{name}.conv.weight" for name in names)
+    for name in report.averaged:
+        torch.testing.assert_close(network.get_parameter(name)[:, 3].detach(), values[name].mean(1))
     with pytest.raises(ValueError, match=r"shared.conv.weight of .* got \[6, 3, 3, 3\]$"):
         models.load_weights(streams(4, 10, 2), file, cross_modality=True)
 
