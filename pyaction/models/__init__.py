@@ -33,8 +33,9 @@ from pyaction.models.hidden_two_stream import (
     TemporalStreamOutput,
     normalize_flow,
 )
-from pyaction.models.i3d import I3D, inflate
+from pyaction.models.i3d import I3D
 from pyaction.models.inference import for_inference
+from pyaction.models.inflation import inflate
 from pyaction.models.motionnet import FlowNetwork, MotionNet, TinyMotionNet
 from pyaction.models.parameter_groups import parameter_groups
 from pyaction.models.resnet import ResNet

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from pyaction.models.inflation import i3d_name, inflate_kernel
 
 _Entries = list[tuple[str, Tensor]]
 
@@ -16,13 +18,15 @@ class CheckpointFormat(NamedTuple):
     """A scheme of names.
 
     Attributes:
-        signature: Matches a key that no format after this one has; keys are without `module.` and `model.`.
-        translate: From an entry of the file to those of the model's state dict: none, one or several. What the
-            format does not know keeps its name, which the model then does not have.
+        signature: Matches a key that no format after this one has; keys are without what wrappers put before them.
+        translate: From an entry of the file to those of the model's state dict, one or several; or why there is none.
+            What the format does not know keeps its name, which the model then does not have.
+        note: From the translated entries: what to know of such a file, if anything.
     """
 
     signature: re.Pattern[str]
-    translate: Callable[[str, Tensor], _Entries]
+    translate: Callable[[str, Tensor], _Entries | str]
+    note: Callable[[Mapping[str, Tensor]], str | None] = lambda entries: None
 
 
 def _unchanged(key: str, tensor: Tensor) -> _Entries:
@@ -62,7 +66,7 @@ def _tensorflow_i3d(key: str, tensor: Tensor) -> _Entries:
     name = f"{unit}.{_TENSORFLOW_ENTRIES[entry]}"
     if entry == "conv_3d/w":
         if tensor.ndim != 5:
-            raise ValueError(f"load_weights: {key} must be [T, H, W, I, O]; got shape {list(tensor.shape)}")
+            raise ValueError(f"models.load_weights: {key} must be [T, H, W, I, O]; got shape {list(tensor.shape)}")
         return [(name, tensor.permute(4, 3, 0, 1, 2))]
     tensor = tensor.flatten()  # of normalisation: (1, 1, 1, 1, C)
     if entry == "batch_norm/beta":  # there is no gamma
@@ -97,12 +101,21 @@ def _bn_inception(key: str, tensor: Tensor) -> _Entries:
 def _segment_network(key: str, tensor: Tensor, last: str) -> _Entries:
     """What tsn-pytorch and TRN-pytorch share; `last` is the layer behind the backbone.
 
-    Trained without dropout, that layer is the backbone's own `fc`.
+    Trained without dropout, that layer is the backbone's own `fc`, or VGG's `classifier.6`.
     """
     if key.startswith("base_model."):
         ((name, tensor),) = _bn_inception(key.removeprefix("base_model."), tensor)
-        return [(f"{last}.{name.removeprefix('fc.')}" if name.startswith("fc.") else f"backbone.{name}", tensor)]
+        classifier = re.fullmatch(r"(?:fc|classifier\.6)\.(\w+)", name)
+        return [(f"{last}.{classifier[1]}" if classifier else f"backbone.{name}", tensor)]
     return [(re.sub(r"^new_fc\.", f"{last}.", key), tensor)]
+
+
+def _note_mean(entries: Mapping[str, Tensor]) -> str | None:
+    """Of BN-Inception over RGB; another number of channels is flow, whose mean has no such slip."""
+    kernel = entries.get("backbone.conv1_7x7_s2.weight")
+    if kernel is None or kernel.shape[1:2] != (3,):
+        return None
+    return "Trained with the mean 104, 117, 128 (blue, green, red): normalize by transforms.TSN_PYTORCH_RGB"
 
 
 def _tsn(key: str, tensor: Tensor) -> _Entries:
@@ -127,11 +140,24 @@ _MOTIONNET_LAYERS = (
 def _caffe_motionnet(key: str, tensor: Tensor) -> _Entries:
     layer, _, entry = key.rpartition(".")
     if entry == "bias" and layer.startswith(("deconv", "upsample_flow")) and tensor.any():
-        raise ValueError(f"load_weights: {key} must be zero, for MotionNet's deconvolutions have no bias")
+        raise ValueError(f"models.load_weights: {key} must be zero, for MotionNet's deconvolutions have no bias")
     for pattern, replacement in _MOTIONNET_LAYERS:
         if match := re.fullmatch(pattern, layer):
             return [(f"{match.expand(replacement)}.{entry}", tensor)]
     return [(key, tensor)]
+
+
+def _torchvision(key: str, tensor: Tensor) -> _Entries | str:
+    if key.startswith(("aux1.", "aux2.")):
+        return "auxiliary classifier, for training alone"
+    if key in ("fc.weight", "fc.bias"):  # GoogLeNet's in I3D; no network of pyaction has the others'
+        kernel = tensor[..., None, None, None] if tensor.ndim == 2 else tensor
+        return [(f"logits.conv3d.{key.removeprefix('fc.')}", kernel)]
+    name = i3d_name(key)
+    if name is None:
+        return [(key, tensor)]
+    # All kernels of I3D are cubes.
+    return [(name, inflate_kernel(tensor, tensor.shape[3]) if tensor.ndim == 4 else tensor)]
 
 
 # In the order in which they are recognised.
@@ -139,11 +165,11 @@ FORMATS = {
     "tensorflow-i3d": CheckpointFormat(re.compile(r"(.+/)?Conv3d_1a_7x7/conv_3d/w(:0)?"), _tensorflow_i3d),
     "hassony2-i3d": CheckpointFormat(re.compile(r"conv3d_1a_7x7\.conv3d\.weight"), _hassony_i3d),
     "piergiaj-i3d": CheckpointFormat(re.compile(r"Conv3d_1a_7x7\.conv3d\.weight"), _unchanged),
-    "trn-pytorch": CheckpointFormat(re.compile(r"consensus\.(fc_fusion_scales|classifier)\..+"), _trn),
-    "tsn-pytorch": CheckpointFormat(re.compile(r"base_model\..+"), _tsn),
+    "trn-pytorch": CheckpointFormat(re.compile(r"consensus\.(fc_fusion_scales|classifier)\..+"), _trn, _note_mean),
+    "tsn-pytorch": CheckpointFormat(re.compile(r"base_model\..+"), _tsn, _note_mean),
     "bn-inception": CheckpointFormat(re.compile(r"conv1_7x7_s2\.weight"), _bn_inception),
     "caffe-motionnet": CheckpointFormat(re.compile(r"smooth_conv2\.weight"), _caffe_motionnet),
-    "torchvision": CheckpointFormat(re.compile(r"(layer1\.0\.conv1|features\.0)\.weight"), _unchanged),
+    "torchvision": CheckpointFormat(re.compile(r"(layer1\.0\.conv1|features\.0|conv1\.conv)\.weight"), _torchvision),
     # Any of the model's own names, see `load_weights`.
     "pyaction": CheckpointFormat(re.compile(r"(?!)"), _unchanged),
 }

@@ -6,7 +6,7 @@ paddings, batch normalisation and names are those of the authors' released code.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyaction.models.checks import check_clip
+from pyaction.models.first_convolution import average_over_channels
+from pyaction.models.inflation import i3d_name, inflate
+from pyaction.models.torchvision_networks import torchvision_network
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -42,11 +45,19 @@ class I3D(nn.Module):
         classes: number of classes.
         in_channels: C: 3 for RGB, 2 for flow.
         dropout: probability before the classifier.
-        fixed_gamma: batch normalisation shifts but does not scale, as in the authors' code: its weights stay 1, frozen
-            anew at each `train()`. They are in the state dict all the same.
+        fixed_gamma: batch normalisation learns no scales, as in the authors' code: its weights stay what they start
+            as, 1 or a file's, frozen anew at each `train()`. They are in the state dict all the same.
+        weights: the name of weights of torchvision's GoogLeNet ("DEFAULT"), which downloads them; inflated, as the
+            paper starts from ImageNet. The classifier is new all the same; for other than three channels the first
+            convolution is averaged, see `average_over_channels`. None: random.
+
+    Those weights expect RGB in [-1, 1], as I3D takes it. In the middle of a video of one frame the inflated network
+    answers as GoogLeNet does where both see the same places: height and width 16 k - 1, such as 223. At 224 its first
+    windows lie a pixel beside torchvision's, where TensorFlow, from which torchvision has the weights, puts them.
 
     Raises:
-        ValueError: classes, in_channels or dropout is out of range.
+        ValueError: classes, in_channels or dropout is out of range, or torchvision has no such weights.
+        OSError: the weights cannot be downloaded.
 
     Source: Carreira and Zisserman, CVPR 2017, figure 3 (the classes of Kinetics-400 by default).
 
@@ -82,7 +93,13 @@ class I3D(nn.Module):
     )
 
     def __init__(
-        self, *, classes: int = 400, in_channels: int = 3, dropout: float = 0.5, fixed_gamma: bool = True
+        self,
+        *,
+        classes: int = 400,
+        in_channels: int = 3,
+        dropout: float = 0.5,
+        fixed_gamma: bool = True,
+        weights: str | None = None,
     ) -> None:
         super().__init__()
         for name, value in {"classes": classes, "in_channels": in_channels}.items():
@@ -107,6 +124,8 @@ class I3D(nn.Module):
         self.logits = Classifier(source, classes)
         self.fixed_gamma = fixed_gamma
         self.train()
+        if weights is not None:
+            self._start_from_googlenet(weights)
 
     def train(self, mode: bool = True) -> Self:
         """As of any module; fixed weights of batch normalisation are frozen again if they were not."""
@@ -173,6 +192,18 @@ class I3D(nn.Module):
         """`(N, t, 1024)` -> logits `(N, classes)`: dropout, the classifier at every time step, and their mean."""
         steps = vectors.transpose(1, 2)[..., None, None]  # [N, 1024, t, 1, 1]
         return self.logits(self.dropout(steps)).mean(dim=(2, 3, 4))
+
+    def _start_from_googlenet(self, weights: str) -> None:
+        """All but the classifier."""
+        network = torchvision_network("models.I3D", "googlenet", weights)
+        state = self.state_dict()
+        for theirs, value in network.state_dict().items():
+            if (ours := i3d_name(theirs)) is not None:
+                state[ours] = value
+        if self.in_channels != 3:
+            first = "Conv3d_1a_7x7.conv3d.weight"
+            state[first] = average_over_channels(state[first], self.in_channels)
+        self.load_state_dict(inflate(state, self))
 
     def _checked(self, endpoints: Iterable[str]) -> set[str]:
         if isinstance(endpoints, str):
@@ -266,53 +297,6 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(N, source, T, H, W)` -> `(N, classes, T, H, W)`."""
         return self.conv3d(x)
-
-
-def inflate(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """Turns the state dict of a 2-D network into one for its 3-D twin.
-
-    Filters are repeated over time and divided by their length, so that on a video that repeats one frame the 3-D
-    network answers as the 2-D network does on that frame (away from the video's ends, beyond which it sees zeros).
-
-    Args:
-        weights: state dict of a 2-D network; an entry of the 3-D network has the same name and shape, but for the
-            time dimension of filters `(O, I, T, H, W)`.
-        network: the 3-D network, an I3D say; it is not changed.
-
-    Returns:
-        For `network.load_state_dict`.
-
-    Raises:
-        ValueError: names or shapes do not fit.
-
-    Source: Carreira and Zisserman, CVPR 2017, section 2.4, "Bootstrapping 3D filters from 2D filters".
-
-    Example:
-        >>> network = nn.Conv3d(3, 8, (5, 3, 3))
-        >>> flat = nn.Conv2d(3, 8, 3)
-        >>> inflated = inflate(flat.state_dict(), network)
-        >>> torch.allclose(inflated["weight"].sum(dim=2), flat.weight)
-        True
-    """
-    expected = network.state_dict()
-    for names, where in ((expected.keys() - weights.keys(), "weights"), (weights.keys() - expected.keys(), "network")):
-        if names:
-            raise ValueError(
-                f"models.inflate: names must be the same in weights and network; {min(names)} is not in {where}"
-            )
-    inflated = {}
-    for name, target in expected.items():
-        weight = weights[name]
-        if target.dim() == 5 and weight.dim() == 4:
-            length = target.shape[2]
-            weight = weight.unsqueeze(2).expand(-1, -1, length, -1, -1) / length
-        if weight.shape != target.shape:
-            raise ValueError(
-                f"models.inflate: {name} must fit {list(target.shape)}, with or without time; "
-                f"got {list(weights[name].shape)}"
-            )
-        inflated[name] = weight.clone()
-    return inflated
 
 
 def _pooled(x: Tensor) -> Tensor:

@@ -307,25 +307,10 @@ def test_rejects_endpoint(network: nn.Module, clip: Tensor) -> None:
         ({"classes": 0}, "models.I3D: classes must be an integer >= 1; got 0"),
         ({"in_channels": 2.5}, "models.I3D: in_channels must be an integer >= 1; got 2.5"),
         ({"dropout": 1.0}, "models.I3D: dropout must be in [0, 1); got 1.0"),
+        ({"weights": "best"}, "models.I3D: weights must be None or one of 'IMAGENET1K_V1', 'DEFAULT'; got 'best'"),
     ],
 )
 def test_rejects_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as caught:
         I3D(**arguments)
-    assert str(caught.value) == message
-
-
-@pytest.mark.parametrize(
-    ("weights", "message"),
-    [
-        ({}, "models.inflate: names must be the same in weights and network; bias is not in weights"),
-        ({"weight": torch.rand(8, 3, 3, 3), "bias": torch.rand(8), "old": torch.rand(1)},
-         "models.inflate: names must be the same in weights and network; old is not in network"),
-        ({"weight": torch.rand(8, 3, 2, 3), "bias": torch.rand(8)},
-         "models.inflate: weight must fit [8, 3, 5, 3, 3], with or without time; got [8, 3, 2, 3]"),
-    ],
-)  # fmt: skip
-def test_inflate_rejects(weights: dict[str, Tensor], message: str) -> None:
-    with pytest.raises(ValueError) as caught:
-        inflate(weights, nn.Conv3d(3, 8, (5, 3, 3)))
     assert str(caught.value) == message

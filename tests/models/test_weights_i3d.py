@@ -225,6 +225,6 @@ def test_other_modality(folder: Path, values: dict[Unit, Values]) -> None:
     ):
         models.load_weights(rgb, folder / "i3d.pt")
     report = models.load_weights(rgb, folder / "i3d.pt", cross_modality=True)
-    assert report.averaged == "Conv3d_1a_7x7.conv3d.weight"
+    assert report.averaged == ("Conv3d_1a_7x7.conv3d.weight",)
     expected = entries["Conv3d_1a_7x7.conv3d.weight"].mean(1)
     torch.testing.assert_close(rgb.Conv3d_1a_7x7.conv3d.weight[:, 2].detach(), expected)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyaction import models
+from pyaction.data import transforms
 
 
 @pytest.fixture
@@ -124,6 +125,7 @@ def test_tsn(file: Path, generator: torch.Generator) -> None:
     report = models.load_weights(network, file)
     assert (report.format, report.matched) == ("tsn-pytorch", len(backbone) + 2)
     assert (report.skipped, report.missing) == ({}, ())
+    assert report.note is None  # of flow
     assert_arrived(network.backbone, backbone)
     by_hand = models.BNInception(classes=6, in_channels=10).eval()
     by_hand.load_state_dict(
@@ -136,6 +138,19 @@ def test_tsn(file: Path, generator: torch.Generator) -> None:
     assert expected.abs().max() > 0.1
 
 
+def test_mean_of_tsn_pytorch(file: Path, generator: torch.Generator) -> None:
+    """BN-Inception over RGB was trained with a slip in the mean."""
+    content = with_prefix("base_model.", bn_inception(generator)) | linear(generator, "new_fc", 6, 1024)
+    torch.save(content, file)
+    report = models.load_weights(models.TSN(models.BNInception(classes=None), classes=6), file)
+    note = "Trained with the mean 104, 117, 128 (blue, green, red): normalize by transforms.TSN_PYTORCH_RGB"
+    assert report.note == note
+    assert str(report).endswith(f" {note}.")
+    assert transforms.TSN_PYTORCH_RGB.mean == (104, 117, 128)
+    flow = models.TSN(models.BNInception(classes=None, in_channels=10), classes=6)
+    assert models.load_weights(flow, file, cross_modality=True).averaged == ("backbone.conv1_7x7_s2.weight",)
+
+
 def test_tsn_of_resnet_without_dropout(file: Path, generator: torch.Generator) -> None:
     """The backbone's own last layer classifies then; and it has another size here."""
     backbone = models.ResNet(classes=None, depth=18).state_dict()
@@ -143,10 +158,54 @@ def test_tsn_of_resnet_without_dropout(file: Path, generator: torch.Generator) -
     torch.save({"state_dict": content}, file)
     network = models.TSN(models.ResNet(classes=None, depth=18), classes=6)
     report = models.load_weights(network, file)
-    assert report.format == "tsn-pytorch"
+    assert (report.format, report.note) == ("tsn-pytorch", None)
     assert set(report.skipped) == {"base_model.fc.weight", "base_model.fc.bias"}
     assert report.missing == ("fc.weight", "fc.bias")
     assert_arrived(network.backbone, backbone)
+
+
+def test_trn_over_a_tsn(file: Path) -> None:
+    """The reduction and the relations are the network's own."""
+    tsn = models.TSN(models.ResNet(classes=None, depth=18), classes=6)
+    torch.save(tsn.state_dict(), file)
+    network = models.TRN(models.ResNet(classes=None, depth=18), classes=6, segments=3)
+    with pytest.raises(ValueError, match="lacks 6 of the weights of TRN, first reduction.weight; to load a part give"):
+        models.load_weights(network, file)
+    report = models.load_weights(network, file, partial=True)
+    assert set(report.skipped) == {"fc.weight", "fc.bias"}
+    assert len(report.missing) == 10
+    assert_arrived(network.backbone, tsn.backbone.state_dict())
+
+
+def two_streams(spatial: int, temporal: int, *, connection: bool) -> models.CooperativeCrossStream:
+    rgb, flow = (
+        models.TSN(models.ResNet(classes=None, depth=18, in_channels=channels), classes=6)
+        for channels in (spatial, temporal)
+    )
+    return models.CooperativeCrossStream(spatial=rgb, temporal=flow, connection=connection)
+
+
+def test_two_streams(file: Path) -> None:
+    """From RGB to other channels in each of them, and with a block that the file has not."""
+    values = two_streams(3, 3, connection=False).state_dict()
+    torch.save(values, file)
+    for channels, name in (((3, 10), "temporal"), ((4, 3), "spatial")):
+        with pytest.raises(
+            ValueError, match=rf"^models.load_weights: {name}.backbone.conv1.* give cross_modality=True"
+        ):
+            models.load_weights(two_streams(*channels, connection=False), file)
+    network = two_streams(4, 10, connection=True)
+    with pytest.raises(
+        ValueError, match="lacks 4 of the weights of CooperativeCrossStream, first connection.phi.weight"
+    ):
+        models.load_weights(network, file, cross_modality=True)
+    report = models.load_weights(network, file, cross_modality=True, partial=True)
+    assert report.averaged == ("spatial.backbone.conv1.weight", "temporal.backbone.conv1.weight")
+    assert {name.split(".")[0] for name in report.missing} == {"connection"}
+    for name in report.averaged:
+        kernel = values.pop(name).mean(1)
+        torch.testing.assert_close(network.get_parameter(name)[:, 3].detach(), kernel)
+    assert_arrived(network, values)
 
 
 @pytest.mark.parametrize("scales", ["multi", "single"])
@@ -172,6 +231,7 @@ def test_trn(file: Path, generator: torch.Generator, scales: str) -> None:
     tuples = {name: value.clone() for name, value in network.state_dict().items() if "tuples" in name}
     report = models.load_weights(network, file)
     assert (report.format, report.matched) == ("trn-pytorch", len(content))
+    assert report.note is not None
     assert (report.skipped, report.missing) == ({}, ())
     assert_arrived(network.backbone, backbone)
     assert_arrived(network, expected | tuples)
@@ -275,18 +335,24 @@ def test_torchvision_resnet(file: Path, generator: torch.Generator) -> None:
         models.load_weights(models.ResNet(classes=6, depth=50), file)
 
 
-def test_torchvision_vgg16(file: Path) -> None:
-    """Each tensor one number, repeated without memory; the network's own is never filled before."""
+def vgg16(classes: int) -> dict[str, Tensor]:
+    """Each tensor one number, repeated without memory."""
     places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
     widths = (64,) * 2 + (128,) * 2 + (256,) * 3 + (512,) * 6
     shapes, source = {}, 3
     for place, width in zip(places, widths, strict=True):
         shapes[f"features.{place}"], source = (width, source, 3, 3), width
-    shapes |= {"classifier.0": (4096, 25088), "classifier.3": (4096, 4096), "classifier.6": (1000, 4096)}
+    shapes |= {"classifier.0": (4096, 25088), "classifier.3": (4096, 4096), "classifier.6": (classes, 4096)}
     entries = {}
     for number, (name, shape) in enumerate(shapes.items()):
         entries[f"{name}.weight"] = torch.tensor(number + 0.25).expand(shape)
         entries[f"{name}.bias"] = torch.tensor(number + 0.75).expand(shape[0])
+    return entries
+
+
+def test_torchvision_vgg16(file: Path) -> None:
+    """The network's own weights are never filled before."""
+    entries = vgg16(1000)
     torch.save(entries, file)
     with torch.device("meta"):
         network = models.VGG16(classes=6)
@@ -296,3 +362,16 @@ def test_torchvision_vgg16(file: Path) -> None:
     assert set(report.skipped) == set(report.missing) == {"classifier.6.weight", "classifier.6.bias"}
     del entries["classifier.6.weight"], entries["classifier.6.bias"]
     assert_arrived(network, entries)
+
+
+def test_tsn_of_vgg16_without_dropout(file: Path) -> None:
+    """The backbone's own last layer classifies then."""
+    entries = vgg16(6)
+    torch.save({"state_dict": with_prefix("module.base_model.", entries)}, file)
+    with torch.device("meta"):
+        network = models.TSN(models.VGG16(classes=None), classes=6)
+    network.to_empty(device="cpu")
+    report = models.load_weights(network, file)
+    assert (report.format, report.skipped, report.missing) == ("tsn-pytorch", {}, ())
+    assert_arrived(network, {f"fc.{entry}": entries.pop(f"classifier.6.{entry}") for entry in ("weight", "bias")})
+    assert_arrived(network.backbone, entries)

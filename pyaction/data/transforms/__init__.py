@@ -55,6 +55,7 @@ from pyaction.data.transforms.normalization import (
     MOTIONNET_RGB,
     TORCHVISION_FLOW,
     TORCHVISION_RGB,
+    TSN_PYTORCH_RGB,
     Normalization,
 )
 
@@ -69,6 +70,7 @@ __all__ = [
     "RGB_SCALES",
     "TORCHVISION_FLOW",
     "TORCHVISION_RGB",
+    "TSN_PYTORCH_RGB",
     "AddFlow",
     "ColorJitter",
     "Content",

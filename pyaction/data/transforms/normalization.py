@@ -79,7 +79,9 @@ TORCHVISION_RGB = Normalization("frames", 1, mean=(0.485, 0.456, 0.406), std=(0.
 TORCHVISION_FLOW = Normalization("flow", 1, mean=(0.5,), std=(0.226,))
 """The same networks as temporal streams; the deviation is the mean of RGB's three."""
 BN_INCEPTION_RGB = Normalization("frames", 255, mean=(104, 117, 123), bgr=True)
-"""BN-Inception (Wang et al., *Temporal Segment Networks*, 2016); some checkpoints were trained with 128 for 123."""
+"""BN-Inception (Wang et al., *Temporal Segment Networks*, 2016), its weights of ImageNet too."""
+TSN_PYTORCH_RGB = Normalization("frames", 255, mean=(104, 117, 128), bgr=True)
+"""BN-Inception from tsn-pytorch and TRN-pytorch, which trained with 128 for 123."""
 BN_INCEPTION_FLOW = Normalization("flow", 255, mean=(128,))
 """BN-Inception as a temporal stream; 128 is the byte of no motion."""
 I3D_RGB = Normalization("frames", 2, mean=(1,))
