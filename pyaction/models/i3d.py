@@ -55,6 +55,9 @@ class I3D(nn.Module):
     answers as GoogLeNet does where both see the same places: height and width 16 k - 1, such as 223. At 224 its first
     windows lie a pixel beside torchvision's, where TensorFlow, from which torchvision has the weights, puts them.
 
+    Trained in bfloat16 on a CPU, some weights of clips with maps of few pixels may get a gradient of NaN (torch 2.15);
+    under `torch.backends.mkldnn.flags(enabled=False)` they do not.
+
     Raises:
         ValueError: classes, in_channels or dropout is out of range, or torchvision has no such weights.
         OSError: the weights cannot be downloaded.
