@@ -6,6 +6,7 @@ Zhu, Lan, Newsam and Hauptmann, "Hidden Two-Stream Convolutional Networks for Ac
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
@@ -91,7 +92,8 @@ def unsupervised_flow_loss(
     the pixels of a patch by a Gaussian; here, as in the paper, they count alike.)
 
     Args:
-        flows: per level `(N, T - 1, 2, h, w)` in pixels of that level, finest first, as `models.MotionNet` returns.
+        flows: per level `(N, T - 1, 2, h, w)` in pixels of that level, finest first, as `models.MotionNet` returns;
+            each level smaller than the one before, and none larger than the frames.
         frames: `(N, T, C, H, W)`, floating point, zero mean, 1 = white minus black, as `MotionNet.normalize` returns.
         weights: of the terms, or the name of a preset: `UNSUPERVISED_FLOW_PRESETS`.
 
@@ -99,8 +101,9 @@ def unsupervised_flow_loss(
         The loss and its terms, at least float32. Differentiable in the flows, not in the frames.
 
     Raises:
-        TypeError: frames is not a tensor.
-        ValueError: shapes do not fit, there are more levels than weights, or weights is neither.
+        TypeError: frames or a flow is not a tensor.
+        ValueError: shapes do not fit, levels are not finest first, there are more of them than weights, or weights is
+            neither.
 
     Example:
         >>> frames = torch.rand(1, 3, 3, 32, 32) - 0.5
@@ -208,8 +211,17 @@ def _check(flows: Sequence[Tensor], frames: Tensor, levels: int) -> None:
     if not 1 <= len(flows) <= levels:
         raise ValueError(f"{name}: flows must be 1 to {levels} levels, as many as there are weights; got {len(flows)}")
     for level, flow in enumerate(flows):
-        if flow.dim() != 5 or list(flow.shape[:3]) != [shape[0], shape[1] - 1, 2]:
+        if not isinstance(flow, Tensor):
+            raise TypeError(f"{name}: flows[{level}] must be a torch.Tensor; got {type(flow).__name__}")
+        if flow.dim() != 5 or list(flow.shape[:3]) != [shape[0], shape[1] - 1, 2] or 0 in flow.shape[3:]:
             raise ValueError(
                 f"{name}: flows[{level}] must be [N, T - 1, 2, h, w] = {[shape[0], shape[1] - 1, 2]} and a size; "
                 f"got {list(flow.shape)}"
             )
+    sizes = [flow.shape[3:] for flow in flows]
+    descending = all(h < above and w < left for (above, left), (h, w) in pairwise(sizes))
+    if not descending or sizes[0][0] > shape[3] or sizes[0][1] > shape[4]:
+        raise ValueError(
+            f"{name}: flows must be finest first, each level smaller than the one before and none larger than the "
+            f"frames' {shape[3]} x {shape[4]}; got {', '.join(f'{h} x {w}' for h, w in sizes)}"
+        )

@@ -9,7 +9,12 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyaction.models.backbone import Backbone
+from pyaction.models.i3d import I3D
 from pyaction.models.motionnet import FlowNetwork
+from pyaction.models.tsn import TSN
+
+_STACKED = "models.StackedTemporalStream"
 
 
 class TemporalStreamOutput(NamedTuple):
@@ -17,7 +22,8 @@ class TemporalStreamOutput(NamedTuple):
 
     Attributes:
         logits: `(N, classes)`.
-        flows: as `FlowNetwork.forward` returns them: for `losses.unsupervised_flow_loss`.
+        flows: as `FlowNetwork.forward` returns them, of the stream's `windows`. The loss of both:
+            `losses.unsupervised_flow_loss(output.flows, stream.windows(clip))`.
     """
 
     logits: Tensor
@@ -40,6 +46,7 @@ def normalize_flow(flow: Tensor, *, bound: float = 20.0) -> Tensor:
         `(N, 2T, 2h, 2w)` in [-128, 127]: x and y of the first flow, x and y of the second, ...
 
     Raises:
+        TypeError: flow is not a tensor.
         ValueError: flow is not `(N, T, 2, h, w)`, or bound is not positive.
 
     Source: paper 002, section 3.2, "normalization layer"; order and constants from the authors' release.
@@ -50,25 +57,39 @@ def normalize_flow(flow: Tensor, *, bound: float = 20.0) -> Tensor:
         >>> normalize_flow(motion).mean(dim=(2, 3))
         tensor([[-128.0000,   63.2500]])
     """
+    if not isinstance(flow, Tensor):
+        raise TypeError(f"models.normalize_flow: flow must be a torch.Tensor; got {type(flow).__name__}")
     if flow.dim() != 5 or flow.shape[2] != 2:
         raise ValueError(f"models.normalize_flow: flow must be [N, T, 2, h, w]; got {list(flow.shape)}")
-    if not bound > 0:
-        raise ValueError(f"models.normalize_flow: bound must be a number of pixels > 0; got {bound}")
-    levels = (flow.flatten(1, 2).clamp(-bound, bound) + bound) * (255 / (2 * bound))  # [N, 2T, h, w]
-    return F.interpolate(levels, scale_factor=2, mode="bilinear") - 128
+    _check_bound("models.normalize_flow", bound)
+    # The formula above without the sum v + b, in which half precision would lose the small motion.
+    return 127.5 * _saturated(flow, bound) - 0.5
 
 
 class StackedTemporalStream(nn.Module):
     """A flow network, its flow normalised, and a temporal network on top: paper 002's choice.
 
-    Its settings (a) to (c) of section 3.2 are training matters: (a) `motionnet.requires_grad_(False)`, (b) a loss of
+    The flow network sees windows of T = `motionnet.frames` frames. What clips are, and what the temporal network gets:
+
+    * A `TSN`: clips `(N, S, T, 3, H, W)`, S snippets, a window each. It gets `normalize_flow` of each,
+      `(N, S, 2(T - 1), H, W)`.
+    * An `I3D`: clips `(N, M(T - 1) + 1, 3, H, W)`, cut into M windows that share their border frames. It gets
+      `(N, M(T - 1), 2, H, W)` in [-1, 1]: the flow of the whole clip, clipped to the bound, / bound.
+    * Any other, such as `VGG16`, is over images: clips `(N, T, 3, H, W)`, a window each. It gets `normalize_flow`,
+      `(N, 2(T - 1), H, W)`. Not one for normalised or rounded values.
+
+    The settings (a) to (c) of section 3.2 are training matters: (a) `motionnet.requires_grad_(False)`, (b) a loss of
     the logits alone, (c) the flows' unsupervised loss added to it.
 
     Args:
         motionnet: from frames to flow.
-        temporal: any network from `(N, 2(T - 1), H, W)`, values in [-128, 127], to `(N, classes)`; 20 channels for
-            11 frames. Not one for normalised or rounded values.
+        temporal: from flow to `(N, classes)`; with 11 frames it has 20 input channels, an I3D always 2.
         bound: the displacement in pixels that saturates.
+
+    Raises:
+        ValueError: temporal has another number of channels, or bound is not positive.
+
+    Source: paper 002, section 3.2 and table 4.
 
     Example:
         >>> import torch
@@ -77,23 +98,74 @@ class StackedTemporalStream(nn.Module):
         >>> stream = StackedTemporalStream(motionnet=TinyMotionNet(), temporal=classifier)
         >>> stream(torch.rand(2, 11, 3, 32, 32)).logits.shape
         torch.Size([2, 101])
+        >>> stream = StackedTemporalStream(motionnet=TinyMotionNet(frames=5), temporal=I3D(in_channels=2))
+        >>> clip = torch.rand(1, 17, 3, 32, 32)
+        >>> stream(clip).logits.shape, stream.windows(clip).shape
+        (torch.Size([1, 400]), torch.Size([4, 5, 3, 32, 32]))
     """
 
     def __init__(self, *, motionnet: FlowNetwork, temporal: nn.Module, bound: float = 20.0) -> None:
         super().__init__()
+        _check_bound(_STACKED, bound)
+        channels = 2 if isinstance(temporal, I3D) else 2 * (motionnet.frames - 1)
+        if isinstance(temporal, Backbone | TSN | I3D) and temporal.in_channels != channels:
+            raise ValueError(
+                f"{_STACKED}: temporal, {type(temporal).__name__}, must have in_channels = {channels} over a flow "
+                f"network of {motionnet.frames} frames; got {temporal.in_channels}"
+            )
         self.motionnet = motionnet
         self.temporal = temporal
         self.bound = bound
 
     def forward(self, clip: Tensor) -> TemporalStreamOutput:
-        """Scores and flows of clips.
+        """Scores of clips, and the flows of all windows.
 
         Args:
-            clip: `(N, T, 3, H, W)`, as `FlowNetwork.forward` takes it.
+            clip: of a shape as above; values, H and W as `FlowNetwork.forward` takes them.
+
+        Raises:
+            TypeError: clip is not a tensor.
+            ValueError: wrong dtype or shape.
         """
-        flows = self.motionnet(clip)
-        # The finest flow is in pixels of half the resolution.
-        return TemporalStreamOutput(self.temporal(normalize_flow(2 * flows[0], bound=self.bound)), flows)
+        flows = self.motionnet(self._cut(clip))
+        flow = 2 * flows[0]  # it is in pixels of half the resolution
+        if isinstance(self.temporal, I3D):
+            fields = _saturated(flow, self.bound)  # [N M, 2(T - 1), H, W]
+            seen = fields.reshape(clip.shape[0], clip.shape[1] - 1, 2, *fields.shape[2:])
+        else:
+            seen = normalize_flow(flow, bound=self.bound)
+            if isinstance(self.temporal, TSN):
+                seen = seen.unflatten(0, clip.shape[:2])
+        return TemporalStreamOutput(self.temporal(seen), flows)
+
+    def windows(self, clip: Tensor) -> Tensor:
+        """The frames between which the flows of `forward` are, as `losses.unsupervised_flow_loss` wants them.
+
+        Args:
+            clip: as for `forward`.
+
+        Returns:
+            `(windows, T, 3, H, W)` of `FlowNetwork.normalize`; the windows of the first clip, of the second, ...
+        """
+        return self.motionnet.normalize(self._cut(clip))
+
+    def _cut(self, clip: Tensor) -> Tensor:
+        """Clips -> their windows, `(windows, T, 3, H, W)`."""
+        if not isinstance(clip, Tensor):
+            raise TypeError(f"{_STACKED}: clip must be a torch.Tensor; got {type(clip).__name__}")
+        frames, shape = self.motionnet.frames, list(clip.shape)
+        if isinstance(self.temporal, TSN):
+            if len(shape) != 6:
+                raise ValueError(f"{_STACKED}: clip must be [N, S, {frames}, 3, H, W] for a TSN; got {shape}")
+            return clip.flatten(0, 1)
+        if isinstance(self.temporal, I3D):
+            pairs = frames - 1
+            if len(shape) != 5 or shape[1] < frames or (shape[1] - 1) % pairs:
+                raise ValueError(
+                    f"{_STACKED}: clip must be [N, {pairs} M + 1, 3, H, W] with M >= 1 for an I3D; got {shape}"
+                )
+            return clip.unfold(1, frames, pairs).movedim(-1, 2).flatten(0, 1)
+        return clip
 
 
 class BranchedTemporalStream(nn.Module):
@@ -105,7 +177,8 @@ class BranchedTemporalStream(nn.Module):
     Args:
         motionnet: from frames to features and flow.
         classifier: any network from `(N, motionnet.feature_channels, h, w)`, h = H / `motionnet.coarsest`, to
-            `(N, classes)`.
+            `(N, classes)`. A head, say a pool and fully connected layers: the features that MotionNet has of 224 x
+            224 pixels are 7 x 7, too few for a whole `VGG16`.
 
     Example:
         >>> import torch
@@ -129,3 +202,21 @@ class BranchedTemporalStream(nn.Module):
         """
         flows, features = self.motionnet.flows_and_features(clip)
         return TemporalStreamOutput(self.classifier(features), flows)
+
+    def windows(self, clip: Tensor) -> Tensor:
+        """As `StackedTemporalStream.windows`: here the clips, normalised.
+
+        Args:
+            clip: as for `forward`.
+        """
+        return self.motionnet.normalize(clip)
+
+
+def _saturated(flow: Tensor, bound: float) -> Tensor:
+    """`(N, T, 2, h, w)` in pixels -> `(N, 2T, 2h, 2w)` in [-1, 1], 1 = the bound and beyond."""
+    return F.interpolate(flow.flatten(1, 2).clamp(-bound, bound) / bound, scale_factor=2, mode="bilinear")
+
+
+def _check_bound(caller: str, bound: float) -> None:
+    if not 0 < bound < float("inf"):
+        raise ValueError(f"{caller}: bound must be a number of pixels > 0; got {bound}")

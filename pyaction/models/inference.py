@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch._inductor.config
 from torch import nn
 
 
@@ -35,11 +34,13 @@ def for_inference(network: nn.Module) -> Callable[..., Any]:
         >>> bool(torch.allclose(fuse(*scores), network(*scores), atol=1e-6))
         True
     """
+    import torch._inductor.config as inductor  # takes a second, which `import pyaction` should not
+
     compiled = torch.compile(copy.deepcopy(network).eval().requires_grad_(False))
 
     def fast(*inputs: Any) -> Any:
         # Dynamo reads this setting itself, so that options={"freezing": True} would come too late.
-        with torch.no_grad(), torch._inductor.config.patch(freezing=True):
+        with torch.no_grad(), inductor.patch(freezing=True):
             return compiled(*inputs)
 
     return fast

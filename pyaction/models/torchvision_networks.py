@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torchvision
-
 
 def torchvision_network(caller: str, name: str, weights: str | None) -> Any:
     """Builds a network of torchvision.
@@ -23,6 +21,8 @@ def torchvision_network(caller: str, name: str, weights: str | None) -> Any:
         ValueError: torchvision has no such weights.
         OSError: they cannot be downloaded.
     """
+    import torchvision  # takes a second, which `import pyaction` should not
+
     names = dict(torchvision.models.get_model_weights(name).__members__)
     names.pop("IMAGENET1K_FEATURES", None)  # VGG's, in which the fully connected layers are NaN
     if weights is not None and weights not in names:

@@ -206,6 +206,16 @@ def test_training_lowers_the_loss() -> None:
     assert losses[-1] < 0.6 * losses[0]
 
 
+def levels(*sizes: tuple[int, int]) -> list[Tensor]:
+    """Flows for a pair of frames."""
+    return [torch.rand(1, 1, 2, *size) for size in sizes]
+
+
+DISORDER = (
+    "flows must be finest first, each level smaller than the one before and none larger than the frames' 8 x 8; got "
+)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -217,6 +227,13 @@ def test_training_lowers_the_loss() -> None:
         ({"flows": []}, ValueError, "flows must be 1 to 5 levels, as many as there are weights; got 0"),
         ({"flows": [torch.rand(1, 2, 2, 4, 4)]}, ValueError,
          "flows[0] must be [N, T - 1, 2, h, w] = [1, 1, 2] and a size; got [1, 2, 2, 4, 4]"),
+        ({"flows": [[0.5]]}, TypeError, "flows[0] must be a torch.Tensor; got list"),
+        ({"flows": levels((2, 2), (4, 4))}, ValueError, DISORDER + "2 x 2, 4 x 4"),
+        ({"flows": levels((4, 4), (2, 4))}, ValueError, DISORDER + "4 x 4, 2 x 4"),
+        ({"flows": levels((4, 9))}, ValueError, DISORDER + "4 x 9"),
+        ({"flows": levels((16, 8), (8, 4))}, ValueError, DISORDER + "16 x 8, 8 x 4"),
+        ({"flows": levels((4, 4), (0, 2))}, ValueError,
+         "flows[1] must be [N, T - 1, 2, h, w] = [1, 1, 2] and a size; got [1, 1, 2, 0, 2]"),
         ({"weights": "paper"}, ValueError,
          "weights must be UnsupervisedFlowWeights or one of 'release', 'mean'; got 'paper'"),
     ],

@@ -68,6 +68,13 @@ def test_gradient_is_zero_beyond_the_bound() -> None:
     torch.testing.assert_close(flow.grad.flatten(), torch.tensor([0.0, 25.5, 25.5, 25.5, 0.0, 0.0]))
 
 
+def test_bfloat16_keeps_small_motion() -> None:
+    """A sum of 20 and 0.03 pixels would not."""
+    flow = torch.tensor([0.03, -0.06, 0.4, -11.0]).view(1, 2, 2, 1, 1).bfloat16()
+    exact = normalize_flow(flow.double())
+    torch.testing.assert_close(normalize_flow(flow).double(), exact, rtol=0.01, atol=0)
+
+
 def test_stacked_is_flow_then_classifier(clip: Tensor) -> None:
     motionnet, temporal = TinyMotionNet(frames=3).eval(), classifier(4).eval()
     with torch.no_grad():
@@ -150,3 +157,7 @@ def test_rejects() -> None:
         normalize_flow(torch.zeros(1, 20, 8, 8))
     with pytest.raises(ValueError, match="^models.normalize_flow: bound must be a number of pixels > 0; got -3$"):
         normalize_flow(torch.zeros(1, 1, 2, 8, 8), bound=-3)
+    with pytest.raises(TypeError, match="^models.normalize_flow: flow must be a torch.Tensor; got list$"):
+        normalize_flow([0.5])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="^models.StackedTemporalStream: bound must be a number .* > 0; got inf$"):
+        StackedTemporalStream(motionnet=TinyMotionNet(), temporal=classifier(20), bound=float("inf"))

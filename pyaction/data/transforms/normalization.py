@@ -88,7 +88,8 @@ I3D_RGB = Normalization("frames", 2, mean=(1,))
 """I3D (Carreira and Zisserman, *Quo Vadis, Action Recognition?*, 2017): [-1, 1]."""
 I3D_FLOW = Normalization("flow", 2, mean=(1,))
 """I3D as a temporal stream: [-1, 1], that is, pixels clipped to ±20 and divided by 20."""
-MOTIONNET_RGB = Normalization("frames", 255, mean=(104, 117, 123), std=(255,), bgr=True)
-"""The frames from which MotionNet (paper 002) computes flow."""
 HIDDEN_TWO_STREAM_FLOW = Normalization("flow", 255, mean=(128,))
-"""Between MotionNet and the temporal stream of paper 002, section 3.2: clipped to ±20 pixels, 0..255, less 128."""
+"""What the temporal stream of paper 002 sees, section 3.2: clipped to ±20 pixels, 0..255, less 128.
+
+There is none for the frames of `models.MotionNet`, which normalises them itself.
+"""
