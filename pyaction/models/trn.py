@@ -124,11 +124,15 @@ class TRN(SegmentNetwork):
             ValueError: clips has another shape, or is not floating point; in training there are no tuples, though
                 there is more than one scale; or tuples has other shapes than those of `draw_tuples`.
         """
+        return self.classify(self.segment_vectors(clips), tuples)
+
+    def classify(self, vectors: Tensor, tuples: Sequence[Tensor] | None = None) -> Tensor:
+        """`(N, S, D)` -> logits `(N, classes)`: dropout, reduction and relations; tuples as for `forward`."""
         tuples = self._checked(tuples)
-        vectors = self.reduction(self.dropout(self.segment_vectors(clips)))  # (N, S, D)
+        reduced = self.reduction(self.dropout(vectors))  # (N, S, features)
         scores = []
         for relation, scale in zip(self.relations, tuples, strict=True):
-            ordered = vectors[:, scale.to(vectors.device)].flatten(2)  # (N, M, s D)
+            ordered = reduced[:, scale.to(reduced.device)].flatten(2)  # (N, M, s features)
             scores.append(relation(ordered).sum(1))
         return torch.stack(scores).sum(0)
 
