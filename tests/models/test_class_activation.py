@@ -152,20 +152,12 @@ def test_of_cooperating_streams(stream: Any, options: dict[str, bool]) -> None:
 
 
 class Part(NamedTuple):
-    """A network that has others as its parts, or several classifiers.
-
-    Attributes:
-        make: Makes it.
-        shapes: Of its inputs.
-        scores: From the network and its inputs.
-        behind: The module whose output the scores are made of; or, a classifier, whose input.
-        options: Of `grad_cam`.
-    """
+    """A network that has others as its parts, or several classifiers."""
 
     make: Callable[[], nn.Module]
-    shapes: tuple[tuple[int, ...], ...]
-    scores: Callable[..., Tensor]
-    behind: str
+    shapes: tuple[tuple[int, ...], ...]  # of its inputs, without the batch
+    scores: Callable[..., Tensor]  # from the network and its inputs
+    behind: str  # the module whose output the scores are made of; or, a classifier, whose input
     options: dict[str, Any] = {}
 
 
@@ -213,9 +205,7 @@ PARTS: dict[str, Part] = {
         lambda: branched(nn.Conv2d(128, 128, 3), nn.ReLU()), ((3, 3, 32, 48),),
         lambda network, clip: network(clip).logits, "classifier",
     ),
-    "branched_linear": Part(
-        branched, ((3, 3, 32, 48),), lambda network, clip: network(clip).logits, "classifier"
-    ),
+    "branched_linear": Part(branched, ((3, 3, 32, 48),), lambda network, clip: network(clip).logits, "classifier"),
     "ccs_i3d": Part(
         ccs_i3d, CLIPS, lambda network, *clips: network(*clips)[1], "connection", {"stream": "temporal"}
     ),
@@ -352,6 +342,7 @@ TSN = models.TSN(resnet(), classes=5).eval()
         ({"network": nn.Identity()}, "network must be a Backbone, TSN, .* or CrossEnhancedTwoStream; got Identity"),
         ({"network": on_meta(models.BNInception, classes=None)},
          "network must have a classifier; got BNInception with classes=None"),
+        ({"network": models.TSN(resnet(), classes=5)}, r"network must be in evaluation mode; call its eval\(\)"),
         ({"classes": 5}, r"classes must be from 0 to 4; got \[5, 5\]"),
         ({"classes": torch.tensor([1])}, r"classes must be \[2\], int64; got \[1\], int64"),
         ({"classes": torch.tensor([1.0, 2.0])}, r"classes must be \[2\], int64; got \[2\], float32"),
@@ -365,12 +356,6 @@ def test_rejects(of: Callable[..., Any], change: dict[str, Any], message: str) -
     inputs = [arguments.pop("network"), *arguments.pop("inputs")]
     with pytest.raises((TypeError, ValueError), match=rf"^{of.__name__}: {message}$"):
         of(*inputs, **arguments)
-
-
-def test_rejects_networks() -> None:
-    clips = torch.rand(2, *SEGMENTS)
-    with pytest.raises(ValueError, match="^grad_cam: network must be in evaluation mode"):
-        models.grad_cam(models.TSN(resnet(), classes=5), clips)
 
 
 @pytest.mark.parametrize(
