@@ -1,4 +1,7 @@
-"""What holds for every network. All are full-size where their layers leave no choice; images and classes are few."""
+"""What holds for every network. All are full-size where their layers leave no choice; images and classes are few.
+
+Of I3D alone, flow networks and the temporal streams over these it is proven in their own tests.
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -38,10 +41,20 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Shapes]] = {
     "cnn_m": (lambda: models.CNNM2048(classes=(5, 3)), ((3, 224, 224),)),
     "vgg": (lambda: models.VGG16(classes=5, in_channels=20), ((20, 32, 32),)),
     "resnet": (lambda: models.ResNet(classes=5, depth=18, hidden=16), ((3, 32, 64),)),
+    "resnet50": (lambda: models.ResNet(classes=5, in_channels=4), ((4, 32, 64),)),
     "fusenet": (lambda: models.FuseNet(classes=5, hidden=7), ((5,), (5,))),
     "bn_inception": (lambda: models.BNInception(classes=5, in_channels=10), ((10, 32, 64),)),
     "tsn": (lambda: models.TSN(models.ResNet(classes=None, depth=18), classes=5), ((3, 3, 32, 32),)),
+    "tsn_vgg": (lambda: models.TSN(models.VGG16(classes=None, in_channels=20), classes=5), ((3, 20, 32, 32),)),
+    "tsn_bn_inception": (
+        lambda: models.TSN(models.BNInception(classes=None, in_channels=10), classes=5, consensus="concatenation"),
+        ((3, 10, 32, 64),),
+    ),
     "trn": (lambda: models.TRN(models.ResNet(classes=None, depth=18), classes=5, segments=4), ((4, 3, 32, 32),)),
+    "trn_single": (
+        lambda: models.TRN(models.ResNet(classes=None, depth=18), classes=5, segments=4, scales="single"),
+        ((4, 3, 32, 32),),
+    ),
     "ccs": (lambda: connected(models.CooperativeCrossStream(**streams_of_tsn())), ((3, 3, 32, 64), (3, 10, 32, 64))),
     "ccs_i3d": (
         lambda: connected(models.CooperativeCrossStream(**streams_of_i3d("spatial", "temporal"), exchange="cross")),
@@ -138,7 +151,7 @@ def test_autocast(case: tuple[str, nn.Module]) -> None:
 
 @torch.no_grad()
 def test_compile(case: tuple[str, nn.Module]) -> None:
-    """In one graph; run by eager kernels, for it is the graph that is tested."""
+    """In one graph; run by eager kernels, for it is the graph that is tested. test_inference.py runs generated code."""
     name, network = case
     batch = inputs(name, 2)
     torch._dynamo.reset()

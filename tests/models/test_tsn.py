@@ -163,12 +163,6 @@ def test_another_network_over_the_same_backbone() -> None:
     assert frozen(network) == expected
 
 
-def test_dropout_is_drawn_in_training_alone() -> None:
-    network = tsn(partial_batch_norm=True)
-    clips = torch.randn(1, 3, 3, 64, 64)
-    assert not torch.equal(network(clips), network(clips))
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
