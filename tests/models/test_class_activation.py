@@ -225,6 +225,8 @@ def scores_and_map(name: str, network: nn.Module, inputs: list[Tensor], erased: 
         given = values[-1]
         seen.append(given[-1] if isinstance(given, tuple) else given)
         if not erased:
+            if not seen[-1].requires_grad:  # of a stream that is frozen
+                seen[-1].requires_grad_()
             return None
         nothing = torch.zeros_like(seen[-1])
         return (*given[:-1], nothing) if isinstance(given, tuple) else nothing
