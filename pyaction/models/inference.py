@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+_COMPILED = 128
+
 
 def for_inference(network: nn.Module) -> Callable[..., Any]:
     """Compiles a network, as it is now, into a function that computes the same faster.
@@ -17,8 +19,8 @@ def for_inference(network: nn.Module) -> Callable[..., Any]:
     order in which the convolutions read them, which for most is channels-last. That is possible because they are
     constants of the function: what is loaded into the network or trained later does not reach it.
 
-    Each new shape of the inputs is compiled when it first comes, which takes some seconds to a minute. Less exact and
-    faster: call it `with torch.autocast("cpu", torch.bfloat16)` (or `"cuda"`), from the first call on.
+    Each new shape of the inputs is compiled when it first comes, which takes some seconds to a minute. Called under
+    `torch.autocast("cpu", torch.bfloat16)` (or `"cuda"`) it is compiled for that: faster still, and less exact.
 
     Args:
         network: Any network of `pyaction.models`; it is copied, and may be in training mode.
@@ -34,13 +36,16 @@ def for_inference(network: nn.Module) -> Callable[..., Any]:
         >>> bool(torch.allclose(fuse(*scores), network(*scores), atol=1e-6))
         True
     """
-    import torch._inductor.config as inductor  # takes a second, which `import pyaction` should not
+    import torch._dynamo.config as dynamo  # takes a second, which `import pyaction` should not
+    import torch._inductor.config as inductor
 
-    compiled = torch.compile(copy.deepcopy(network).eval().requires_grad_(False))
+    # Weights can be packed for sizes that are known alone.
+    compiled = torch.compile(copy.deepcopy(network).eval().requires_grad_(False), dynamic=False)
 
     def fast(*inputs: Any) -> Any:
-        # Dynamo reads this setting itself, so that options={"freezing": True} would come too late.
-        with torch.no_grad(), inductor.patch(freezing=True):
+        # Dynamo reads `freezing` itself, so that options={"freezing": True} would come too late. All networks of a
+        # class, with all their shapes, share the limit, beyond which nothing is compiled.
+        with torch.no_grad(), inductor.patch(freezing=True), dynamo.patch(recompile_limit=_COMPILED):
             return compiled(*inputs)
 
     return fast

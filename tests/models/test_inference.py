@@ -54,3 +54,13 @@ def test_half_precision() -> None:
         torch.testing.assert_close(other, exact, rtol=1e-4, atol=1e-5)
         difference = (value - exact).abs().max() / exact.abs().max()
         assert 1e-4 < difference < 0.05
+
+
+def test_many_networks_of_a_class() -> None:
+    """More than torch.compile would compile by itself; and none for sizes that vary."""
+    counters.clear()
+    for count in range(2, 12):
+        network = nn.Linear(count, 3)
+        vectors = torch.rand(4, count)
+        torch.testing.assert_close(models.for_inference(network)(vectors), network(vectors).detach())
+    assert counters["stats"]["unique_graphs"] == 10
