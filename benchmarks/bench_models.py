@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
-from model_tables import BFLOAT16, FAST, OURS, model_table
+from model_tables import BFLOAT16, FAST, OURS, PLAIN, PLAIN_COMPILED, model_table
 from op_benchmark import Case, Method, main
 from peers.networks import PlainI3D, PlainMotionNet, PlainTSN, with_weights_of
 from torch import Tensor, nn
@@ -101,8 +101,8 @@ def case_of(name: str, entry: Entry, device: str) -> Case:
     methods = {OURS: method(network, inputs), FAST: method(fast, inputs), BFLOAT16: in_bfloat16(fast, inputs)}
     if entry.plain is not None:
         plain = with_weights_of(network, entry.plain().to(device))
-        methods["plain code"] = method(plain, inputs)
-        methods["plain code, torch.compile"] = method(torch.compile(plain), inputs)
+        methods[PLAIN] = method(plain, inputs)
+        methods[PLAIN_COMPILED] = method(torch.compile(plain), inputs)
     published = {PAPER: entry.frames / entry.paper_fps} if entry.paper_fps else {}
     rounded = {BFLOAT16: BFLOAT16_TOLERANCE}
     return Case(name, methods, TOLERANCE, published=published, rounded=rounded, frames=entry.frames)
