@@ -56,6 +56,17 @@ def test_half_precision() -> None:
         assert 1e-4 < difference < 0.05
 
 
+def test_wrong_inputs_cost_nothing() -> None:
+    """The network's own sentence; what is compiled stays, and new shapes are compiled as before."""
+    fuse = models.for_inference(models.FuseNet(classes=6))
+    counters.clear()
+    for batch in (3, 3, 4):
+        fuse(spatial=torch.rand(batch, 6), temporal=torch.rand(batch, 6))
+        with pytest.raises(ValueError, match=r"^models\.FuseNet: spatial must be \[N, 6\]; got shape \[2, 7\]$"):
+            fuse(torch.rand(2, 7), torch.rand(2, 7))
+    assert counters["stats"]["unique_graphs"] == 2
+
+
 def test_many_networks_of_a_class() -> None:
     """More than torch.compile would compile by itself; and none for sizes that vary."""
     counters.clear()
