@@ -137,10 +137,12 @@ _MOTIONNET_LAYERS = (
 )
 
 
-def _caffe_motionnet(key: str, tensor: Tensor) -> _Entries:
+def _caffe_motionnet(key: str, tensor: Tensor) -> _Entries | str:
     layer, _, entry = key.rpartition(".")
-    if entry == "bias" and layer.startswith(("deconv", "upsample_flow")) and tensor.any():
-        raise ValueError(f"models.load_weights: {key} must be zero, for MotionNet's deconvolutions have no bias")
+    if entry == "bias" and layer.startswith(("deconv", "upsample_flow")):
+        if tensor.any():
+            raise ValueError(f"models.load_weights: {key} must be zero, for MotionNet's deconvolutions have no bias")
+        return "zero, for which MotionNet needs no bias"
     for pattern, replacement in _MOTIONNET_LAYERS:
         if match := re.fullmatch(pattern, layer):
             return [(f"{match.expand(replacement)}.{entry}", tensor)]

@@ -65,9 +65,9 @@ def load_weights(
 ) -> LoadReport:
     """Loads weights into a network, from a file of pyaction or of the public releases.
 
-    The file must have all weights and statistics of the network but the classifier's, fit, and be finite, or the model
-    stays as it was. A classifier that is missing or of another size is skipped, so that a network for other classes
-    can be trained further. No code in the file is run.
+    The file must have all weights and statistics of the network but the classifier's, and no others in its parts; they
+    must fit and be finite, or the model stays as it was. A classifier that is missing or of another size is skipped, so
+    that a network for other classes can be trained further. No code in the file is run.
 
     The formats are, with the networks that they fit:
 
@@ -82,8 +82,8 @@ def load_weights(
     * `"torchvision"`: `VGG16` and `ResNet`; and GoogLeNet, whose filters are inflated, for `I3D`
 
     Whoever wrote it, a file with exactly the model's names is taken for pyaction's: torchvision's VGG-16, say. Before
-    the names there may be `module.`, `model.` and `network.` (of DataParallel and Lightning), anywhere `_orig_mod.` (of
-    torch.compile); weights may lie under `"state_dict"`, `"model_state_dict"` or `"model"`.
+    the names there may be `model.` and `network.` (of Lightning), anywhere `module.` (of DataParallel) and `_orig_mod.`
+    (of torch.compile); weights may lie under `"state_dict"`, `"model_state_dict"` or `"model"`.
 
     Args:
         model: A network of pyaction.
@@ -92,7 +92,8 @@ def load_weights(
         cross_modality: A first convolution, of any stream, over another number of channels takes the file's kernel
             averaged over its channels (`average_over_channels`): flow starts from RGB. Else such a file is refused.
         partial: The file may have a part of the model only, and the rest stays as it is: `TRN` over a trained `TSN`,
-            or `CooperativeCrossStream` over one without the blocks. Never normalisation without its statistics.
+            or `CooperativeCrossStream` over one without the blocks; or more than the model, which is skipped. Never
+            normalisation without its statistics.
 
     Returns:
         What was loaded, and what was not.
@@ -116,7 +117,7 @@ def load_weights(
     expected = model.state_dict()
     names = {key: _unwrapped(key, expected) for key in content}
     format = _recognized(format, names.values(), expected, file)
-    found, sources, skipped = _translated(content, names, format, model, file)
+    found, sources, skipped, homeless = _translated(content, names, format, model, file)
     note = FORMATS[format].note(found)
     for name in _misfit_classifiers(found, expected):
         sizes = f"{list(found.pop(name).shape)}, the model's is {list(expected[name].shape)}"
@@ -136,6 +137,11 @@ def load_weights(
     _check_statistics(found, missing, what)
     if not partial:
         _check_complete(found, missing, what, type(model).__name__)
+        if homeless:
+            raise ValueError(
+                f"models.load_weights: {what} has {len(homeless)} weights for which {type(model).__name__} has no "
+                f"place, first {homeless[0]}; to skip them give partial=True"
+            )
     model.load_state_dict(found, strict=False)
     return LoadReport(format, len(found), skipped, missing, averaged, note)
 
@@ -144,7 +150,7 @@ def _unwrapped(key: str, expected: Collection[str]) -> str:
     """The name without what wrappers put before it; less of that is taken away where the model has such a name."""
     if key in expected:
         return key
-    name = re.sub(r"(?<=\.)_orig_mod\.", "", key)
+    name = re.sub(r"(?<=\.)(_orig_mod|module)\.", "", key)
     while name not in expected and (prefix := _PREFIX.match(name)):
         name = name[prefix.end() :]
     return name
@@ -169,12 +175,17 @@ def _recognized(format: str, names: Collection[str], expected: Mapping[str, Tens
 
 def _translated(
     content: Mapping[str, object], names: Mapping[str, str], format: str, model: nn.Module, file: Path
-) -> tuple[dict[str, Tensor], dict[str, str], dict[str, str]]:
-    """The file's tensors by the model's names, whence each comes, and why others are skipped."""
+) -> tuple[dict[str, Tensor], dict[str, str], dict[str, str], list[str]]:
+    """The file's tensors by the model's names, whence each comes, why others are skipped, and which of these matter.
+
+    Those are weights of a part that the model has, in which it has no place for them: the file's network is deeper,
+    say. What lies beside the network (a loss, an optimizer), and a classifier, do not matter.
+    """
     expected = model.state_dict()
     found: dict[str, Tensor] = {}
     sources: dict[str, str] = {}
     skipped: dict[str, str] = {}
+    homeless: list[str] = []
     for key, value in content.items():
         if not isinstance(value, Tensor):
             skipped[key] = "not a tensor"
@@ -186,11 +197,14 @@ def _translated(
         for name, tensor in entries:
             if name not in expected:
                 skipped[key] = f"{type(model).__name__} has no such entry"
+                part = name.partition(".")[0]
+                if tensor.is_floating_point() and hasattr(model, part) and not _CLASSIFIER.fullmatch(name):
+                    homeless.append(key)
             elif name in found:
                 raise ValueError(f"models.load_weights: {file} has {name} twice, as {sources[name]} and as {key}")
             else:
                 found[name], sources[name] = tensor, key
-    return found, sources, skipped
+    return found, sources, skipped, homeless
 
 
 def _misfit_classifiers(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
@@ -242,7 +256,11 @@ def _check_fit(tensor: Tensor, old: Tensor, what: str, *, first: bool) -> None:
             f"models.load_weights: {what} must be a dense tensor of {kind}; got {tensor.dtype}, {tensor.layout}"
         )
     # By the extremes, which NaN passes through: isfinite would take memory as large as the weights.
-    if tensor.is_floating_point() and tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
+    if (
+        tensor.is_floating_point()
+        and tensor.numel()
+        and not torch.stack(tensor.aminmax()).to(old.dtype).isfinite().all()
+    ):
         raise ValueError(f"models.load_weights: {what} must be finite; got NaN or infinity")
 
 

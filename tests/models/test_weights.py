@@ -85,6 +85,26 @@ def test_lightning_file(file: Path) -> None:
     assert_same(network.state_dict(), values)
 
 
+def test_more_than_the_model(file: Path) -> None:
+    """A deeper network's file would load, and mean nothing."""
+    deeper = models.ResNet(classes=4, depth=34)
+    torch.save(deeper.state_dict(), file)
+    network = models.ResNet(classes=4, depth=18)
+    before = network.conv1.weight.clone()
+    with pytest.raises(ValueError, match="has 80 weights for which ResNet has no place, first layer1.2.conv1.weight"):
+        models.load_weights(network, file)
+    assert torch.equal(network.conv1.weight, before)
+    report = models.load_weights(network, file, partial=True)
+    assert report.missing == () and "layer1.2.conv1.weight" in report.skipped
+    assert torch.equal(network.conv1.weight, deeper.conv1.weight)
+
+
+def test_infinite_in_half_precision(file: Path) -> None:
+    torch.save({name: value + 1e6 for name, value in filled(Small()).items()}, file)
+    with pytest.raises(ValueError, match="must be finite"):
+        models.load_weights(Small().half(), file)
+
+
 def test_network_with_a_module_called_model(file: Path) -> None:
     for wrapper in ("", "module.", "_orig_mod.model."):
         network, values = nn.ModuleDict({"model": Small()}), filled(nn.ModuleDict({"model": Small()}))

@@ -294,7 +294,7 @@ def test_motionnet(file: Path, generator: torch.Generator) -> None:
     assert (report.format, report.missing) == ("caffe-motionnet", ())
     assert report.matched == 2 * 29 - 8 == len(network.state_dict())
     zeros = {f"{name}.bias" for name, *_ in MOTIONNET if name.startswith(("deconv", "upsample"))}
-    assert report.skipped == dict.fromkeys(zeros, "MotionNet has no such entry")
+    assert report.skipped == dict.fromkeys(zeros, "zero, for which MotionNet needs no bias")
     expected = {
         f"{name}.{entry}": entries[f"{name}.{entry}"] for name, *_ in MOTIONNET[:12] for entry in ("weight", "bias")
     }
