@@ -1,8 +1,8 @@
 """The networks, alone and beside plain code with the same weights: python benchmarks/bench_models.py --json
 
 One video at a time, its frames decoded, resized and normalised before, in memory. Frames of video are counted as paper
-002 counts them: an image is one frame, a stack of ten fields of flow is ten, and so are the 11 frames from which a
-network makes ten fields; a clip of I3D is as many as it has. What takes both streams counts the frames once.
+002 counts them: an image is one frame, SG3I's three, a stack of ten fields of flow is ten, and so are the 11 frames of
+which a network makes ten fields; a clip of I3D is as many as it has. What takes both streams counts the frames once.
 """
 
 import sys

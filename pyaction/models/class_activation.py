@@ -127,8 +127,9 @@ def grad_cam(
     .. math:: L_c(x, y) = [\sum_k α^c_k f_k(x, y)]_+, \quad α^c_k = \text{mean}_{x, y} ∂s_c / ∂f_k(x, y)
 
     enlarged to the input, linearly; means are over each image, segment or clip. Where `class_activation_map` is
-    defined, this is its positive part times a constant. Of a `StackedTemporalStream` this is the block of its temporal
-    network, and of a `BranchedTemporalStream` the end of the contracting part.
+    defined, this is before enlarging its positive part times a constant, but with TSN's consensus "max" and
+    "multiplication", for which segments count differently. Of a `StackedTemporalStream` the block is that of its
+    temporal network, and of a `BranchedTemporalStream` the end of the contracting part.
 
     Args:
         network: In evaluation mode. Its parameters' gradients stay as they are.
