@@ -1,12 +1,12 @@
 """The temporal streams of paper 002 with the networks that its table 4 names, in full size; images are small."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from models.gradients import assert_all_have_gradients
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -183,13 +183,7 @@ def test_autocast(case: tuple[str, Any]) -> None:
         exact = stream(batch).logits
     # 8 bits of mantissa, through many layers.
     assert (logits.float() - exact).abs().max() < 0.1 * exact.abs().max() + 1e-4
-    for label, parameter in stream.named_parameters():
-        if parameter.requires_grad:
-            assert parameter.grad is not None, label
-            assert math.isfinite(float(parameter.grad.sum())), label
-            assert parameter.grad.abs().max() > 0, label
-        else:
-            assert parameter.grad is None, label
+    assert_all_have_gradients(stream)
     stream.zero_grad()
 
 

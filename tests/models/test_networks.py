@@ -3,11 +3,11 @@
 Of I3D alone, flow networks and the temporal streams over these it is proven in their own tests.
 """
 
-import math
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from models.gradients import assert_all_have_gradients
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -139,13 +139,7 @@ def test_autocast(case: tuple[str, nn.Module]) -> None:
     for part, expected in zip(scores, exact, strict=True):
         # 8 bits of mantissa, through many layers.
         assert (part.float() - expected).abs().max() < 0.1 * expected.abs().max() + 1e-4
-    for label, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            assert parameter.grad is not None, label
-            assert math.isfinite(float(parameter.grad.sum())), label
-            assert parameter.grad.abs().max() > 0, label
-        else:
-            assert parameter.grad is None, label
+    assert_all_have_gradients(network)
     network.zero_grad()
 
 
