@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-_COMPILED = 128
+_MOST_COMPILED = 128
 
 
 def for_inference(network: nn.Module) -> Callable[..., Any]:
@@ -49,7 +49,7 @@ def for_inference(network: nn.Module) -> Callable[..., Any]:
     def fast(*inputs: Any, **named: Any) -> Any:
         # Dynamo reads `freezing` itself, so that options={"freezing": True} would come too late. All networks of a
         # class, with all their shapes, share the limit, beyond which nothing is compiled.
-        with torch.no_grad(), inductor.patch(freezing=True), dynamo.patch(recompile_limit=_COMPILED):
+        with torch.no_grad(), inductor.patch(freezing=True), dynamo.patch(recompile_limit=_MOST_COMPILED):
             try:
                 return compiled(*inputs, **named)
             except Unsupported:
