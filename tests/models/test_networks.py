@@ -168,11 +168,10 @@ BACKBONES = ("cnn_m", "vgg", "resnet", "bn_inception")
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("case", BACKBONES, indirect=True)
 def test_features(case: tuple[str, nn.Module]) -> None:
     """Scores are made of the vector, which is made of the map; sizes are as announced."""
     name, network = case
-    if name not in BACKBONES:
-        pytest.skip("not a network over images")
     assert isinstance(network, models.Backbone)
     (images,) = inputs(name, 2)
     feature_map = network.feature_map(images)
@@ -185,14 +184,11 @@ def test_features(case: tuple[str, nn.Module]) -> None:
     assert_close(network.classify(vector), network(images))
 
 
-REJECTING = (*BACKBONES, "fusenet", "tsn", "trn", "ccs")
-
-
+# What I3D rejects is tested there.
+@pytest.mark.parametrize("case", (*BACKBONES, "fusenet", "tsn", "trn", "ccs"), indirect=True)
 def test_rejects(case: tuple[str, nn.Module]) -> None:
     """Wrong rank, channels, dtype and type."""
     name, network = case
-    if name not in REJECTING:
-        pytest.skip("what I3D rejects is tested there")
     (first, *_), batch = NETWORKS[name][1], inputs(name, 2)
     label = {"fusenet": "spatial", "tsn": "clips", "trn": "clips", "ccs": "clips"}.get(name, "images")
     axis = {"fusenet": 1, "tsn": 2, "trn": 2, "ccs": 2}.get(name, 1)
